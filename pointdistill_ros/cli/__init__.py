@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `pointdistill` command: one file per subcommand, heavy imports inside the command bodies."""
+
+import sys
+
+import typer
+
+from pointdistill_ros.cli.demo import demo
+from pointdistill_ros.cli.info import info
+from pointdistill_ros.cli.play import play
+from pointdistill_ros.cli.segment import segment
+from pointdistill_ros.cli.simulate import simulate
+from pointdistill_ros.errors import PointDistillError
+
+app = typer.Typer(
+    name="pointdistill",
+    help="A class for every point of a lidar scan.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, segment, play, simulate, info):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point: user errors become one line on stderr and exit code 2."""
+    try:
+        app()
+    except PointDistillError as error:
+        print(f"pointdistill: {error}", file=sys.stderr)
+        sys.exit(2)
