@@ -7,14 +7,132 @@ its dotted path. The same dataclasses declare the ROS parameters.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
 from pointdistill_ros.errors import ConfigError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Both ends are allowed. Stands in ``Annotated`` beside the type of a field."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Live:
+    """Marks a field that a running node may change; without it the ROS parameter is read-only."""
+
+
+def check_fields(config: Any) -> None:
+    """Refuse values outside a field's Range or Literal. Raises ValueError naming field and limits."""
+    hints = get_type_hints(type(config), include_extras=True)
+    for entry in fields(config):
+        value, hint = getattr(config, entry.name), hints[entry.name]
+        kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            choices = ", ".join(map(str, get_args(kind)))
+            raise ValueError(f"{entry.name} must be one of {choices}; got {value!r}")
+        for mark in marks:
+            # written so that NaN is refused too
+            if isinstance(mark, Range) and not mark.low <= value <= mark.high:
+                raise ValueError(
+                    f"{entry.name} must lie in {mark.low:g} .. {mark.high:g}; got {value:g}"
+                )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network runs where."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by pydantic, never changed
+
+    path: str = "student"
+    """Name of a shipped network (student, teacher) or path of a .safetensors checkpoint."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N; auto takes the GPU where there is one."""
+    engine: str = "auto"
+    """Form of the network to run; auto takes the fastest one that works on the device."""
+    threads: Annotated[int, Range(0, 256)] = 0
+    """CPU threads of the network; 0 leaves one core to the rest of the node."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How clouds come in."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    reliability: Literal["best_effort", "reliable"] = "best_effort"
+    """QoS of the subscription; best_effort matches every publisher."""
+    depth: Annotated[int, Range(1, 1000)] = 1
+    """QoS history of the subscription. More than 1 only makes results older."""
+    max_age: Annotated[float, Range(0.0, 3600.0), Live()] = 0.5
+    """Seconds after which a waiting cloud is dropped as stale; 0 never drops."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """How labels go out."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    layout: Annotated[Literal["xyzcpe_aligned", "xyzcpe_packed", "append", "rgb"], Live()] = (
+        "xyzcpe_aligned"
+    )
+    """Point layout of the labelled cloud: x y z class_id probability entropy in 24 or 21 bytes,
+    the same three appended to the input's own fields, or x y z rgb."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class DiagnosticsConfig:
+    """When the node calls itself unwell."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    silent_after: Annotated[float, Range(0.1, 3600.0), Live()] = 1.0
+    """Seconds without a cloud that are an ERROR; two periods of the sensor are a WARN."""
+    warn_age: Annotated[float, Range(0.0, 3600.0), Live()] = 0.2
+    """Age of results in seconds (95th percentile) that is a WARN."""
+    error_age: Annotated[float, Range(0.0, 3600.0), Live()] = 1.0
+    """Age of results in seconds (95th percentile) that is an ERROR; at least warn_age."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.error_age < self.warn_age:
+            raise ValueError(
+                f"error_age ({self.error_age:g}) must not be below warn_age ({self.warn_age:g})"
+            )
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """Every parameter of the segmentation node; the teacher is the same node with other weights."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    autostart: bool = True
+    """Configure and activate at start, without a lifecycle manager."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
 
 def load_config(kind: type[T], path: Path) -> T:

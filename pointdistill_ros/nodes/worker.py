@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NewestFrameWorker: one slot, one thread. The newest frame wins, every loss is counted.
+
+- a frame that a newer one replaces before work on it began is *overwritten*
+- a frame older than the limit when its turn comes, or still waiting at the stop, is *stale*
+- a frame the work refuses (PointDistillError) is *invalid*; any other exception is *failed*
+Not here: ROS. The clock is a function, so tests turn it by hand.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from pointdistill_ros.errors import PointDistillError
+
+M = TypeVar("M")
+R = TypeVar("R")
+
+FOREIGN_CLOCK = 10.0
+"""Seconds between stamp and clock beyond which the stamp belongs to another clock (a bag, say)."""
+POLL = 0.2
+"""Seconds after which the thread looks at the stop request even if nobody wakes it."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Frames since the start. Always: received = processed + dropped + in_flight."""
+
+    received: int = 0
+    processed: int = 0
+    overwritten: int = 0
+    stale: int = 0
+    invalid: int = 0
+    failed: int = 0
+
+    @property
+    def dropped(self) -> int:
+        """Frames without a result."""
+        return self.overwritten + self.stale + self.invalid + self.failed
+
+    @property
+    def in_flight(self) -> int:
+        """Frames waiting or being worked on: 0, 1 or 2."""
+        return self.received - self.processed - self.dropped
+
+
+@dataclass(frozen=True)
+class Frame(Generic[M]):
+    """A message and when its age begins."""
+
+    message: M
+    reference: float
+    """Clock seconds: the stamp, or the reception where the stamp follows another clock."""
+    foreign_stamp: bool
+    """True where ``reference`` is the reception."""
+
+
+class NewestFrameWorker(Generic[M, R]):
+    """Runs ``work`` on the newest frame in a thread of its own.
+
+    ``work`` gets a Frame and returns a result, or raises. ``done`` gets the result after it has
+    been counted as processed. ``refused`` gets the exception of an invalid or failed frame and must
+    not raise. All three run in the worker's thread. ``max_age`` is asked per frame (seconds, 0 = no limit).
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Frame[M]], R],
+        *,
+        done: Callable[[R], None] = lambda _: None,
+        refused: Callable[[Exception], None] = lambda _: None,
+        max_age: Callable[[], float] = lambda: 0.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._work, self._done, self._refused = work, done, refused
+        self._max_age, self._clock = max_age, clock
+        self._lock = threading.Lock()
+        self._slot: Frame[M] | None = None
+        self._counters = Counters()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def counters(self) -> Counters:
+        """A consistent snapshot."""
+        with self._lock:
+            return self._counters
+
+    @property
+    def stopping(self) -> bool:
+        """True from the stop request on: a result that is not out yet should stay in."""
+        return self._stopping.is_set()
+
+    def put(self, message: M, stamp: float) -> Frame[M]:
+        """Leave the newest frame in the slot; ``stamp`` in seconds of the message's own clock."""
+        now = self._clock()
+        foreign = abs(now - stamp) > FOREIGN_CLOCK
+        frame = Frame(message, now if foreign else stamp, foreign)
+        with self._lock:
+            self._count("received")
+            if self._slot is not None:
+                self._count("overwritten")
+            self._slot = frame
+        self._wake.set()
+        return frame
+
+    def step(self) -> bool:
+        """Work off the frame in the slot; False when there is none."""
+        with self._lock:
+            frame, self._slot = self._slot, None
+        if frame is None:
+            return False
+        max_age = self._max_age()
+        if max_age and self._clock() - frame.reference > max_age:
+            with self._lock:
+                self._count("stale")
+            return True
+        try:
+            result = self._work(frame)
+        except Exception as error:  # noqa: BLE001 - one frame must not end the thread; it is reported
+            with self._lock:
+                self._count("invalid" if isinstance(error, PointDistillError) else "failed")
+            self._refused(error)
+            return True
+        with self._lock:
+            self._count("processed")
+        try:
+            self._done(result)
+        except Exception as error:  # noqa: BLE001 - counted as processed already, still reported
+            self._refused(error)
+        return True
+
+    def start(self) -> None:
+        """Start the thread. A worker starts once."""
+        self._thread = threading.Thread(target=self._run, name="newest-frame-worker", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Finish the frame in work, drop the waiting one; False if that took longer than ``timeout`` s."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                return False
+        with self._lock:
+            if self._slot is not None:
+                self._slot = None
+                self._count("stale")
+        return True
+
+    def _count(self, name: str) -> None:
+        """Add one to a counter; the lock is held."""
+        self._counters = replace(self._counters, **{name: getattr(self._counters, name) + 1})
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait(POLL)
+            self._wake.clear()
+            while not self._stopping.is_set() and self.step():
+                pass
