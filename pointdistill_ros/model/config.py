@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PTv3Config: the shape of a Point Transformer V3. config/models/ holds the teacher and the student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pointdistill_ros.model.curves import CURVES, Curve
+
+XcpeMode = Literal["stale_off", "stale_on", "legacy"]
+"""What the convolution of a block reads where public code and the paper differ (see model/ptv3.py)."""
+
+Permutation = tuple[tuple[int, ...], ...]
+"""Per stage, which curve each block slot walks."""
+
+
+@dataclass(frozen=True)
+class PTv3Config:
+    """Shape of the network; the defaults are the 2.78 M student for 19 classes."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    num_classes: int = 19
+    """Classes of the head."""
+    in_channels: int = 4
+    """Features per voxel: x, y, z in metres and intensity."""
+    encoder_depths: tuple[int, ...] = (1, 1, 1, 2, 1)
+    """Blocks per encoder stage, fine to coarse."""
+    encoder_channels: tuple[int, ...] = (16, 16, 32, 64, 128)
+    """Channels per encoder stage."""
+    encoder_heads: tuple[int, ...] = (1, 1, 2, 4, 8)
+    """Attention heads per encoder stage."""
+    decoder_depths: tuple[int, ...] = (1, 1, 1, 1)
+    """Blocks per decoder stage, fine to coarse."""
+    decoder_channels: tuple[int, ...] = (64, 64, 128, 128)
+    """Channels per decoder stage."""
+    decoder_heads: tuple[int, ...] = (2, 2, 4, 8)
+    """Attention heads per decoder stage."""
+    strides: tuple[int, ...] = (2, 2, 2, 2)
+    """Pooling stride between stages, powers of two."""
+    patch_sizes: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024)
+    """Voxels attended together, per stage; shared by encoder and decoder."""
+    mlp_ratio: int = 4
+    """Hidden width of the MLP over its input width."""
+    drop_path: float = 0.0
+    """Largest drop rate of a residual branch in training."""
+    curves: tuple[Curve, ...] = CURVES
+    """The space-filling curves blocks take turns with."""
+    permutation: Permutation = ()
+    """Per stage, the curve (index into ``curves``) of each block slot at evaluation; empty = as listed."""
+    xcpe: XcpeMode = "stale_off"
+    """What the convolutions were trained to read; networks trained here use ``stale_off``."""
+
+    def __post_init__(self) -> None:
+        stages = len(self.encoder_depths)
+        if not self.permutation:
+            identity = tuple(range(len(self.curves)))
+            object.__setattr__(self, "permutation", (identity,) * stages)
+        per_stage = ("encoder_channels", "encoder_heads", "patch_sizes", "permutation")
+        between = ("strides", "decoder_depths", "decoder_channels", "decoder_heads")
+        for names, length in ((per_stage, stages), (between, stages - 1)):
+            for name in names:
+                if len(getattr(self, name)) != length:
+                    raise ValueError(f"{name} needs {length} entries, got {getattr(self, name)}")
+        if any(stride < 2 or stride & (stride - 1) for stride in self.strides):
+            raise ValueError(f"strides must be powers of two ≥ 2, got {self.strides}")
+        if any(sorted(p) != list(range(len(self.curves))) for p in self.permutation):
+            raise ValueError(f"permutation must reorder all {len(self.curves)} curves per stage")
+        if min(*self.encoder_depths, self.num_classes, self.in_channels, *self.patch_sizes) < 1:
+            raise ValueError("encoder depths, classes, channels and patch sizes must be ≥ 1")
+        widths = zip(
+            self.encoder_channels + self.decoder_channels,
+            self.encoder_heads + self.decoder_heads,
+            strict=True,
+        )
+        if any(heads < 1 or width % heads for width, heads in widths):
+            raise ValueError("channels must be a multiple of heads in every stage")
+        if not 0.0 <= self.drop_path < 1.0:
+            raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}")
