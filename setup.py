@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pip face of the package. The ROS face is CMakeLists.txt and package.xml.
+
+Ranges here, pins in requirements/. ROS itself (rclpy, messages, launch) is never listed: it comes
+from a ROS installation or from requirements/ros-kilted.txt, and the package index knows other,
+unrelated projects under some of those names.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"', (ROOT / "pointdistill_ros/__init__.py").read_text(), re.MULTILINE
+)[1]
+
+
+class BuildWithConfig(build_py):
+    """A wheel carries config/ inside the package, where resources.py looks first."""
+
+    def run(self) -> None:
+        """Build as always, then copy the folder."""
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "pointdistill_ros" / "config"
+            shutil.copytree(ROOT / "config", target, dirs_exist_ok=True)
+
+
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    "mcap>=1.2",  # a second, independent reader for the bags we write
+    "mcap-ros2-support>=0.5",
+]
+
+setup(
+    name="pointdistill-ros",
+    version=VERSION,
+    description="A class for every point of a lidar scan: distilled Point Transformer V3 for ROS 2",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    # One plain path entry for editable installs, so that the messages that CMake puts into
+    # site-packages/pointdistill_ros/msg and the sources here form one package.
+    package_dir={"": "."},
+    packages=find_packages(include=["pointdistill_ros*", "training*"]),
+    package_data={"pointdistill_ros": ["weights/*", "py.typed"]},
+    cmdclass={"build_py": BuildWithConfig},
+    install_requires=[
+        "torch>=2.4",
+        "numpy>=1.26",  # ROS Jazzy and Kilted on Ubuntu 24.04 carry 1.26
+        "gudhi>=3.10",
+        "safetensors>=0.4.5",
+        "PyYAML>=6",
+        "pydantic>=2.7",
+        "typer>=0.12",
+        "rich>=13",
+        "rosbags>=0.11",
+        "matplotlib>=3.8",
+        "trimesh>=4.5",  # simulation: meshes
+        "embreex>=2.17.7.post5; platform_machine == 'x86_64'",  # simulation: ray casting
+    ],
+    extras_require={
+        # Sparse convolution on NVIDIA GPUs; without it plain torch does the same, slower.
+        "gpu-cu120": ["spconv-cu120; python_version <= '3.11'"],  # 2.3.6 has no wheels above 3.11
+        "gpu-cu126": ["spconv-cu126"],
+        "test": TEST,
+        "dev": [*TEST, "ruff", "mypy", "import-linter", "types-PyYAML", "cmake", "ninja"],
+    },
+    # The same list as EXECUTABLES in CMakeLists.txt; tests/test_build.py compares them.
+    entry_points={
+        "console_scripts": [
+            "pointdistill=pointdistill_ros.cli:main",
+            "segmentation_node=pointdistill_ros.nodes.segmentation_node:main",
+        ]
+    },
+)
