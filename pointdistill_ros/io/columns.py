@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Per-point columns as found in files and messages → the units of a LidarScan.
+
+- the names under which sensors publish intensity, ring and time
+- intensity of any scale → 0..1
+- time in nanoseconds or seconds, relative or absolute → seconds relative to the stamp
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+INTENSITY_NAMES = ("intensity", "i", "signal", "reflectivity", "remission")
+RING_NAMES = ("ring", "channel", "line")
+TIME_NAMES = ("t", "time", "timestamp", "time_stamp", "offset_time")
+
+IntensityScale: TypeAlias = Literal[
+    "auto", "none", "unit", "div255", "div_max", "log", "tanh", "percentile"
+]
+INTENSITY_SCALES: tuple[str, ...] = get_args(IntensityScale)
+
+_UINT16_MAX = 65535
+_PERCENTILE = 0.99
+_PERCENTILE_SAMPLES = 4096
+_ABSOLUTE_SECONDS = 1e6  # twelve days: no sweep lasts that long, every clock since 1970 is beyond
+_ABSOLUTE_NANOSECONDS = 1e15  # twelve days in nanoseconds; in seconds 30 million years
+
+
+def first_name(names: Collection[str], aliases: tuple[str, ...]) -> str | None:
+    """Return the first alias that is among ``names``."""
+    return next((alias for alias in aliases if alias in names), None)
+
+
+def scale_intensity(values: NDArray[Any], scale: IntensityScale) -> NDArray[np.float32]:
+    """Intensities [N] of any number type → float32 [N]; values that are not finite become 0.
+
+    - ``none``: as they are
+    - ``unit``: already 0..1, clipped to it
+    - ``div255``: ÷ 255, clipped to 0..1
+    - ``div_max``: ÷ the largest value of this scan
+    - ``log``: ln(1 + v) ÷ ln(1 + 65535), clipped to 0..1
+    - ``tanh``: tanh(v), negative values 0
+    - ``percentile``: ÷ the 99th percentile of this scan (of at most 4096 evenly spaced points),
+      clipped to 0..1
+    - ``auto``: uint8 → ``div255``; others by the largest value of this scan: ≤ 1 → ``unit``,
+      ≤ 255 → ``div255``, above → ``percentile``
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        intensity: NDArray[np.float32] = values.astype(np.float32)  # always a copy
+    if values.dtype.kind == "f":
+        intensity[~np.isfinite(intensity)] = 0
+    if scale == "none" or not len(intensity):
+        return intensity
+    if scale == "auto":
+        scale = "div255" if values.dtype == np.uint8 else _guess_scale(float(intensity.max()))
+    if scale == "div255":
+        intensity *= np.float32(1 / 255)
+    elif scale == "div_max":
+        intensity *= _inverse(float(intensity.max()))
+    elif scale == "percentile":
+        intensity *= _inverse(_percentile(intensity))
+    elif scale == "log":
+        intensity = np.log1p(np.maximum(intensity, 0)) * np.float32(1 / math.log1p(_UINT16_MAX))
+    elif scale == "tanh":
+        intensity = np.tanh(intensity)
+    return np.clip(intensity, 0, 1, out=intensity)
+
+
+def _guess_scale(largest: float) -> IntensityScale:
+    if largest <= 1:
+        return "unit"
+    return "div255" if largest <= 255 else "percentile"
+
+
+def _inverse(value: float) -> np.float32:
+    """1 ÷ value as a factor; 0 where all intensities are 0 or too small to divide by."""
+    return np.float32(1 / value if value > 1e-30 else 0)
+
+
+def _percentile(intensity: NDArray[np.float32]) -> float:
+    sample = intensity[:: 1 + (len(intensity) - 1) // _PERCENTILE_SAMPLES]
+    rank = int(_PERCENTILE * (len(sample) - 1))
+    return float(np.partition(sample, rank)[rank])
+
+
+def ring_index(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """Beam numbers [N] of any number type → uint16 [N], clipped to its range; NaN becomes 0."""
+    if values.dtype in (np.uint8, np.uint16):
+        return values.astype(np.uint16)
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=0.0)
+    ring: NDArray[np.uint16] = np.clip(values, 0, _UINT16_MAX).astype(np.uint16)
+    return ring
+
+
+def relative_seconds(values: NDArray[Any], stamp_ns: int) -> NDArray[np.float32]:
+    """Bring times [N] to float32 [N] seconds relative to the stamp.
+
+    Integers are nanoseconds since the stamp. Floats are seconds since the stamp, unless they are so
+    large that they can only be absolute: from 1e6 seconds, from 1e15 nanoseconds since 1970.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if values.dtype.kind != "f":
+            return (values * 1e-9).astype(np.float32)
+        magnitude = np.abs(values)
+        largest = np.max(magnitude, initial=0, where=magnitude < np.inf)
+        if largest >= _ABSOLUTE_NANOSECONDS:
+            values = (values.astype(np.float64) - float(stamp_ns)) * 1e-9
+        elif largest >= _ABSOLUTE_SECONDS:
+            values = values.astype(np.float64) - stamp_ns * 1e-9
+        return values.astype(np.float32)
