@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import yaml
 
 from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.io.cloud_parts import OutputLayout
+from pointdistill_ros.io.columns import IntensityScale
 
 T = TypeVar("T")
 
@@ -32,7 +34,7 @@ class Live:
 
 
 def check_fields(config: Any) -> None:
-    """Refuse values outside a field's Range or Literal. Raises ValueError naming field and limits."""
+    """Refuse values outside a field's Range or Literal. Raises ValueError naming both."""
     hints = get_type_hints(type(config), include_extras=True)
     for entry in fields(config):
         value, hint = getattr(config, entry.name), hints[entry.name]
@@ -79,6 +81,12 @@ class InputConfig:
     """QoS history of the subscription. More than 1 only makes results older."""
     max_age: Annotated[float, Range(0.0, 3600.0), Live()] = 0.5
     """Seconds after which a waiting cloud is dropped as stale; 0 never drops."""
+    intensity_field: Annotated[str, Live()] = "auto"
+    """Field to read as intensity; auto takes the first known name."""
+    intensity_scale: Annotated[IntensityScale, Live()] = "auto"
+    """How intensities come to 0..1; auto guesses from each cloud's largest value."""
+    zero_is_no_return: Annotated[bool, Live()] = False
+    """Points at exactly (0, 0, 0) are missing returns, as some drivers write them."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -90,9 +98,7 @@ class OutputConfig:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
-    layout: Annotated[Literal["xyzcpe_aligned", "xyzcpe_packed", "append", "rgb"], Live()] = (
-        "xyzcpe_aligned"
-    )
+    layout: Annotated[OutputLayout, Live()] = "xyzcpe_aligned"
     """Point layout of the labelled cloud: x y z class_id probability entropy in 24 or 21 bytes,
     the same three appended to the input's own fields, or x y z rgb."""
 

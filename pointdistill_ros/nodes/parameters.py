@@ -125,7 +125,7 @@ def declare(node: Node, defaults: C) -> C:
             raise ConfigError(f"parameter {setting.name}: {error}") from error
         values[setting.name] = parameter.value
     groups = {name.split(".")[0] for name in known if "." in name}
-    for name in node._parameter_overrides:  # noqa: SLF001 - rclpy offers no public list of overrides
+    for name in node._parameter_overrides:
         if name.split(".")[0] in groups and name not in known:
             raise ConfigError(f"no parameter {name}; known: {', '.join(known)}")
     return rebuild(defaults, values)

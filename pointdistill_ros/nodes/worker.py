@@ -63,8 +63,9 @@ class NewestFrameWorker(Generic[M, R]):
     """Runs ``work`` on the newest frame in a thread of its own.
 
     ``work`` gets a Frame and returns a result, or raises. ``done`` gets the result after it has
-    been counted as processed. ``refused`` gets the exception of an invalid or failed frame and must
-    not raise. All three run in the worker's thread. ``max_age`` is asked per frame (seconds, 0 = no limit).
+    been counted as processed. ``refused`` gets the exception of an invalid or failed frame and
+    must not raise. All three run in the worker's thread. ``max_age`` is asked per frame (seconds,
+    0 = no limit).
     """
 
     def __init__(
@@ -90,11 +91,6 @@ class NewestFrameWorker(Generic[M, R]):
         """A consistent snapshot."""
         with self._lock:
             return self._counters
-
-    @property
-    def stopping(self) -> bool:
-        """True from the stop request on: a result that is not out yet should stay in."""
-        return self._stopping.is_set()
 
     def put(self, message: M, stamp: float) -> Frame[M]:
         """Leave the newest frame in the slot; ``stamp`` in seconds of the message's own clock."""
@@ -122,7 +118,7 @@ class NewestFrameWorker(Generic[M, R]):
             return True
         try:
             result = self._work(frame)
-        except Exception as error:  # noqa: BLE001 - one frame must not end the thread; it is reported
+        except Exception as error:
             with self._lock:
                 self._count("invalid" if isinstance(error, PointDistillError) else "failed")
             self._refused(error)
@@ -131,7 +127,7 @@ class NewestFrameWorker(Generic[M, R]):
             self._count("processed")
         try:
             self._done(result)
-        except Exception as error:  # noqa: BLE001 - counted as processed already, still reported
+        except Exception as error:
             self._refused(error)
         return True
 
@@ -141,7 +137,7 @@ class NewestFrameWorker(Generic[M, R]):
         self._thread.start()
 
     def stop(self, timeout: float) -> bool:
-        """Finish the frame in work, drop the waiting one; False if that took longer than ``timeout`` s."""
+        """Finish the frame in work, drop the waiting one; False if still busy after ``timeout`` s."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:

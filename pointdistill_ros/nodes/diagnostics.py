@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Health of a node: what it saw lately → three statuses (model, input, timing) → DiagnosticArray.
+
+A level rises at once and falls when its cause has been gone for HOLD seconds. Times are steady
+seconds (time.monotonic): a paused or foreign ROS clock must not hide a silent sensor.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from pointdistill_ros.config import DiagnosticsConfig
+from pointdistill_ros.errors import PointDistillError
+from pointdistill_ros.nodes.worker import Counters
+from pointdistill_ros.scan import LidarScan
+
+HOLD = 2.0
+"""Seconds for which a level outlives its cause."""
+WINDOW = 10.0
+"""Seconds over which rates, percentiles and drops are taken."""
+PERIODS, MARGIN = 2.0, 0.05
+"""A sensor is late after this many of its periods, plus this many seconds."""
+
+
+class Level(IntEnum):
+    """The levels of diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+    STALE = 3
+
+
+@dataclass(frozen=True)
+class Status:
+    """One line of a diagnostics viewer."""
+
+    name: str
+    level: Level
+    message: str
+    values: dict[str, str] = field(default_factory=dict)
+
+
+class _Held:
+    """Hysteresis of one status."""
+
+    def __init__(self) -> None:
+        self._level, self._message, self._until = Level.OK, "", 0.0
+
+    def __call__(self, level: Level, message: str, now: float) -> tuple[Level, str]:
+        if level in (Level.OK, Level.WARN) and level < self._level and now < self._until:
+            return self._level, self._message
+        self._level, self._message = level, message
+        self._until = now + HOLD if level in (Level.WARN, Level.ERROR) else 0.0
+        return level, message
+
+
+class Health:
+    """Collects events from any thread; ``statuses`` is for one thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held = {"model": _Held(), "input": _Held(), "timing": _Held()}
+        self._model: dict[str, str] = {}
+        self._model_fault = ""
+        self._network_fault = ""
+        self._summary = (0, "")
+        self._active_since: float | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._arrivals: deque[float] = deque(maxlen=512)
+        self._results: deque[tuple[float, float, float]] = deque(maxlen=512)
+        self._late: deque[tuple[float, int, int]] = deque(maxlen=512)
+        self._bad_in_a_row = 0
+        self._bad_reason = self._incompatible = ""
+        self._cloud: dict[str, str] = {}
+
+    @property
+    def summary(self) -> tuple[int, str]:
+        """Worst level of the last ``statuses`` as 0, 1, 2 and its messages."""
+        return self._summary
+
+    def loaded(self, facts: dict[str, str]) -> None:
+        """The model is ready; ``facts`` are shown with its status."""
+        with self._lock:
+            self._model, self._model_fault, self._network_fault = facts, "", ""
+
+    def unloaded(self, fault: str = "") -> None:
+        """There is no model, because of ``fault`` or on purpose."""
+        with self._lock:
+            self._model, self._model_fault = {}, fault
+
+    def activated(self) -> None:
+        """From now on clouds are expected; what was seen before is forgotten."""
+        with self._lock:
+            self._forget()
+            self._active_since = self._clock()
+
+    def deactivated(self) -> None:
+        """No clouds are expected."""
+        with self._lock:
+            self._active_since = None
+
+    def arrived(self) -> None:
+        """A cloud came in."""
+        with self._lock:
+            self._arrivals.append(self._clock())
+
+    def incompatible(self, policy: str) -> None:
+        """A publisher offers a QoS ``policy`` that the subscription cannot accept."""
+        with self._lock:
+            self._incompatible = policy
+
+    def described(self, facts: dict[str, str]) -> None:
+        """What the last readable cloud looked like."""
+        with self._lock:
+            self._cloud = facts
+
+    def finished(self, age: float, total: float) -> None:
+        """A cloud was labelled: age of the result and time spent on it, seconds."""
+        with self._lock:
+            self._results.append((self._clock(), age, total))
+            self._bad_in_a_row, self._network_fault = 0, ""
+
+    def refused(self, error: Exception) -> None:
+        """A cloud got no labels: it is bad (PointDistillError), or the network failed."""
+        reason = f"{error}" if str(error) else type(error).__name__
+        with self._lock:
+            if isinstance(error, PointDistillError):
+                self._bad_in_a_row += 1
+                self._bad_reason = reason
+            else:
+                self._network_fault = f"{type(error).__name__}: {reason}"
+
+    def statuses(
+        self, counters: Counters, publishers: int, limits: DiagnosticsConfig
+    ) -> list[Status]:
+        """The three statuses as of now."""
+        with self._lock:
+            now = self._clock()
+            statuses = [
+                self._status("model", *self._judge_model(), self._model, now),
+                self._status("input", *self._judge_input(now, publishers, limits), {
+                    "publishers": str(publishers),
+                    "input Hz": f"{_rate(self._arrivals, now):.2f}",
+                    "last bad cloud": self._bad_reason or "none",
+                    **self._cloud,
+                }, now),
+                self._status("timing", *self._judge_timing(now, counters, limits), {
+                    **self._timing(now),
+                    "received": str(counters.received),
+                    "processed": str(counters.processed),
+                    "dropped: overwritten": str(counters.overwritten),
+                    "dropped: stale": str(counters.stale),
+                    "dropped: invalid": str(counters.invalid),
+                    "dropped: failed": str(counters.failed),
+                }, now),
+            ]  # fmt: skip
+            ill = [s for s in statuses if s.level != Level.OK]
+            worst = min(max((s.level for s in ill), default=Level.OK), Level.ERROR)
+            self._summary = int(worst), "; ".join(f"{s.name}: {s.message}" for s in ill)
+        return statuses
+
+    def _status(
+        self, name: str, level: Level, message: str, values: dict[str, str], now: float
+    ) -> Status:
+        return Status(name, *self._held[name](level, message, now), dict(values))
+
+    def _judge_model(self) -> tuple[Level, str]:
+        if self._model_fault:
+            return Level.ERROR, self._model_fault
+        if not self._model:
+            return Level.STALE, "not loaded"
+        if self._network_fault:
+            return Level.ERROR, f"failed on the last cloud: {self._network_fault}"
+        return Level.OK, "loaded"
+
+    def _judge_input(
+        self, now: float, publishers: int, limits: DiagnosticsConfig
+    ) -> tuple[Level, str]:
+        if self._active_since is None:
+            return Level.STALE, "not active"
+        source = "publisher present" if publishers else "no publisher"
+        if not self._arrivals:
+            if self._incompatible:
+                return Level.ERROR, f"publisher with incompatible QoS: {self._incompatible}"
+            if now - self._active_since < limits.silent_after:
+                return Level.OK, "waiting for the first cloud"
+            if publishers:
+                return Level.WARN, (
+                    "publisher present, no data: large best-effort clouds need larger DDS buffers, "
+                    "see config/fastdds_large_clouds.xml"
+                )
+            return Level.WARN, "no publisher"
+        silence = now - self._arrivals[-1]
+        if silence > limits.silent_after:
+            return Level.ERROR, f"no cloud for over {limits.silent_after:g} s, {source}"
+        period = _period(self._arrivals)
+        if period and silence > PERIODS * period + MARGIN:
+            return Level.WARN, f"cloud late: the sensor's period is {period:.2f} s, {source}"
+        if self._bad_in_a_row:
+            level = Level.WARN if self._bad_in_a_row < 3 else Level.ERROR
+            return level, f"bad cloud: {self._bad_reason}"
+        return Level.OK, "receiving"
+
+    def _judge_timing(
+        self, now: float, counters: Counters, limits: DiagnosticsConfig
+    ) -> tuple[Level, str]:
+        if self._active_since is None:
+            return Level.STALE, "not active"
+        self._late.append((now, counters.overwritten + counters.stale, counters.received))
+        while self._late[0][0] < now - WINDOW:
+            self._late.popleft()
+        ages = [age for when, age, _ in self._results if when > now - WINDOW]
+        age = float(np.percentile(ages, 95)) if ages else 0.0
+        if age > limits.error_age:
+            return Level.ERROR, f"results older than {limits.error_age:g} s"
+        if age > limits.warn_age:
+            return Level.WARN, f"results older than {limits.warn_age:g} s"
+        if self._late[-1][1] > self._late[0][1]:
+            return Level.WARN, "slower than the sensor: old clouds are dropped"
+        return Level.OK, "in time"
+
+    def _timing(self, now: float) -> dict[str, str]:
+        recent = [result for result in self._results if result[0] > now - WINDOW]
+        values = {"output Hz": f"{_rate([when for when, _, _ in recent], now):.2f}"}
+        for name, column in (("age", 1), ("latency", 2)):
+            for percent in (50, 95):
+                at = np.percentile([r[column] for r in recent], percent) if recent else np.nan
+                values[f"{name} p{percent} ms"] = f"{1e3 * at:.1f}"
+        return values
+
+
+def diagnostic_array(
+    node_name: str, hardware_id: str, stamp: object, statuses: Iterable[Status]
+) -> DiagnosticArray:
+    """The message for ``/diagnostics``; ``stamp`` is a builtin_interfaces Time."""
+    array = DiagnosticArray()
+    array.header.stamp = stamp
+    array.status = [
+        DiagnosticStatus(
+            level=bytes([status.level]),
+            name=f"{node_name}: {status.name}",
+            message=status.message,
+            hardware_id=hardware_id,
+            values=[KeyValue(key=key, value=value) for key, value in status.values.items()],
+        )
+        for status in statuses
+    ]
+    return array
+
+
+def cloud_facts(cloud: Any, scan: LidarScan) -> dict[str, str]:
+    """What the diagnostics show of a cloud; quantiles from every 64th point."""
+    facts = {
+        "frame": cloud.header.frame_id,
+        "points": f"{cloud.height} x {cloud.width}",
+        "fields": " ".join(f"{field.name}@{field.offset}" for field in cloud.fields),
+    }
+    if scan.intensity is not None and len(scan):
+        low, middle, high = np.quantile(scan.intensity[::64], (0.05, 0.5, 0.95))
+        facts["intensity p5 p50 p95"] = f"{low:.3f} {middle:.3f} {high:.3f}"
+    return facts
+
+
+def _rate(times: Iterable[float], now: float) -> float:
+    """Events per second within the window; 0 with fewer than two."""
+    recent = [when for when in times if when > now - WINDOW]
+    return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+
+
+def _period(times: Iterable[float]) -> float:
+    """Median distance of the last 20 events, seconds; 0 with fewer than 3."""
+    last = list(times)[-20:]
+    return float(np.median(np.diff(last))) if len(last) > 2 else 0.0

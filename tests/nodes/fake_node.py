@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real node with a fake network, as a process of its own: python fake_node.py [--ros-args …].
+
+Class = 0 above the ground (z >= 0), 1 below; FAKE_MILLISECONDS says how long a cloud takes.
+"""
+
+import os
+import sys
+import time
+
+import numpy as np
+
+from pointdistill_ros.labels import LabelSet
+from pointdistill_ros.nodes.segmentation_node import SegmentationNode, spin
+from pointdistill_ros.segmentation import Segmentation
+
+
+class AboveOrBelow:
+    label_set = LabelSet.named("semantic-kitti")
+    model_id = "above-or-below"
+    weights_sha256 = "0" * 64
+    device, engine, num_parameters = "cpu", "fake", 0
+
+    def __init__(self, milliseconds=0.0):
+        self.seconds = 1e-3 * milliseconds
+
+    def __call__(self, scan):
+        time.sleep(self.seconds)
+        labels = np.where(scan.xyz[:, 2] >= 0, 0, 1).astype(np.uint8)
+        labels[~scan.valid] = 255
+        some = (labels != 255).astype(np.float32)
+        return Segmentation(labels, 0.75 * some, 0.25 * some, self.label_set, {"network": 1.0}, 7)
+
+    def warm_up(self):
+        pass
+
+
+if __name__ == "__main__":
+    fake = AboveOrBelow(float(os.environ.get("FAKE_MILLISECONDS", "0")))
+    sys.exit(spin(lambda: SegmentationNode(segmenter=fake)))
