@@ -223,6 +223,6 @@ def _batch_norm(channels: int) -> nn.BatchNorm1d:
 
 def _drop_rates(largest: float, depths: tuple[int, ...]) -> list[list[float]]:
     """Rates rising linearly over all blocks, per stage."""
-    rates = torch.linspace(0, largest, sum(depths)).tolist()
+    rates = torch.linspace(0, largest, sum(depths), device="cpu").tolist()
     ends = list(accumulate(depths))
     return [rates[end - depth : end] for end, depth in zip(ends, depths, strict=True)]
