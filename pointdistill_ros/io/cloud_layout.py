@@ -147,7 +147,7 @@ class CloudBytes:
         return self._packed(*self.layout.place(name)).reshape(-1)
 
     def xyz(self) -> NDArray[np.float32]:
-        """Copy the coordinates out: [N, 3] float32. Raises CloudError where x, y or z is missing."""
+        """Copy the coordinates out: [N, 3] float32. Raises CloudError where one is missing."""
         together = self.layout.xyz_place
         with np.errstate(over="ignore", invalid="ignore"):  # float64 beyond float32 becomes Inf
             if together:
@@ -163,7 +163,7 @@ class CloudBytes:
     def _packed(self, offset: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Copy a field, contiguous and aligned: [height, width · k], k elements a point.
 
-        The bytes are moved as opaque items: numpy copies unaligned numbers three times slower.
+        Bytes move as opaque items: numpy copies unaligned numbers three times slower.
         """
         packed = np.empty((self.height, self.width), f"V{dtype.itemsize}")
         packed[...] = self._view(offset, dtype.itemsize)
