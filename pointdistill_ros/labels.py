@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LabelSet: what the class numbers mean. Names, colours, raw ids and remaps live in config/labels/."""
+"""LabelSet: what the class numbers mean. Names, colours, raw ids, remaps are in config/labels/."""
 
 from __future__ import annotations
 
@@ -107,16 +107,17 @@ class LabelSet:
 
     def from_raw(self, raw: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Raw ids [N] → train ids uint8 [N]. Raises LabelError naming ids the set does not know."""
-        table = np.full(1 + max(max(ids, default=0) for ids in (*self.raw_ids, self.ignore)), 254)
+        known_ids = [raw_id for ids in (*self.raw_ids, self.ignore) for raw_id in ids]
+        table = np.full(1 + max(known_ids, default=0), -1)  # −1 = an id the set does not know
         for train_id, ids in enumerate(self.raw_ids):
             table[list(ids)] = train_id
         table[list(self.ignore)] = UNLABELLED
-        known = (raw >= 0) & (raw < len(table))
-        labels = table[np.where(known, raw, 0)]
-        wrong = ~known | (labels == 254)
+        inside = (raw >= 0) & (raw < len(table))
+        labels = np.where(inside, table[np.where(inside, raw, 0)], -1)
+        wrong = labels < 0
         if wrong.any():
-            ids = ", ".join(map(str, np.unique(raw[wrong])[:5]))
-            raise LabelError(f"raw id {ids} is not in label set {self.name}")
+            unknown = ", ".join(map(str, np.unique(raw[wrong])[:5]))
+            raise LabelError(f"raw id {unknown} is not in label set {self.name}")
         return labels.astype(np.uint8)
 
     def to_raw(self, labels: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -126,7 +127,7 @@ class LabelSet:
         return table[labels]
 
     def remap_to(self, other: LabelSet) -> NDArray[np.uint8]:
-        """Lookup table uint8 [256]: train id here → train id there, 255 where it has no class there.
+        """Lookup table uint8 [256]: train id here → train id there, 255 where it has none there.
 
         Raises LabelError where this set defines no remap to ``other``.
         """
