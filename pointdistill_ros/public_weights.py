@@ -96,7 +96,9 @@ def load_public(
             got, want = list(found[name].shape), list(expected[name].shape)
             problems.append(f"misshapen {name}: {got}, expected {want}")
     if problems:
-        raise CheckpointError(f"{source}: {len(problems)} entries do not fit: " + "; ".join(problems))
+        raise CheckpointError(
+            f"{source}: {len(problems)} entries do not fit: " + "; ".join(problems)
+        )
     network.load_state_dict({name: found[name] for name in expected})
 
 

@@ -100,7 +100,9 @@ class PTv3(nn.Module):
             x = self._run_blocks(level.blocks, x, conv_input, pyramid.stages[s])
         return x
 
-    def _run_blocks(self, blocks: nn.ModuleList, x: Tensor, conv_input: Tensor, stage: Stage) -> Tensor:
+    def _run_blocks(
+        self, blocks: nn.ModuleList, x: Tensor, conv_input: Tensor, stage: Stage
+    ) -> Tensor:
         for i, block in enumerate(blocks):
             x, branch = block(x, conv_input, stage, i)
             conv_input = branch if self.config.xcpe == "legacy" else x
