@@ -94,6 +94,7 @@ def _facade(
 def _roof(rng: np.random.Generator, width: float, depth: float, height: float) -> Mesh:
     """Gable along x or across, or flat; eaves stand over the walls."""
     over = float(rng.uniform(0.2, 0.6))
+    slopes: list[list[tuple[float, float, float]]]
     x0, x1, y0, y1 = -over, width + over, -over, depth + over
     shape = int(rng.integers(3))
     if shape == 0:

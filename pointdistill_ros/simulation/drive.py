@@ -14,7 +14,7 @@ from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.simulation.lidar import Lidar, LidarConfig, Target
 from pointdistill_ros.simulation.mesh import Array, merge
 from pointdistill_ros.simulation.scenes import Scene
-from pointdistill_ros.simulation.street import STYLES, Style
+from pointdistill_ros.simulation.street import STYLES, Style, named_style
 
 PERIOD = 0.1
 """Seconds per turn of the lidar."""
@@ -61,10 +61,8 @@ class Drive:
         self.organised, self.compensated = organised, compensated
         self._lidar = Lidar(LidarConfig.named(lidar))
         rng = _generator(seed, 0)
-        drawn = str(rng.choice(STYLES, p=[0.45, 0.25, 0.2, 0.1]))
-        self.style: Style = style or drawn  # type: ignore[assignment]
-        if self.style not in STYLES:
-            raise ConfigError(f"unknown street style {style!r}; known: {', '.join(STYLES)}")
+        drawn = named_style(str(rng.choice(STYLES, p=[0.45, 0.25, 0.2, 0.1])))
+        self.style = drawn if style is None else named_style(style)
         pace = {"suburban": (3, 9), "urban": (2, 9), "country": (8, 17), "highway": (18, 28)}
         self.speed = float(rng.uniform(*pace[self.style]))
         self.height = float(rng.normal(1.73, 0.03))

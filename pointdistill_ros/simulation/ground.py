@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pointdistill_ros.simulation.materials import material
 from pointdistill_ros.simulation.mesh import Array, Mesh, merge, quads, relief
@@ -17,8 +16,8 @@ Patch = tuple[float, float, float, float, str, float]
 def ground(street: Street, rng: np.random.Generator) -> Mesh:
     """All ground of a street, in the world frame."""
     patches = [*_strips(street), *_driveways(street, rng), *_crossings(street)]
-    s = _lines([p[i] for p in patches for i in (0, 1)], street.start, street.end, 3.0)
-    d = _lines([p[i] for p in patches for i in (2, 3)], -REACH, REACH, 3.0)
+    s = _lines([edge for p in patches for edge in p[0:2]], street.start, street.end, 3.0)
+    d = _lines([edge for p in patches for edge in p[2:4]], -REACH, REACH, 3.0)
     kind = np.full((len(s) - 1, len(d) - 1), material("grass"), np.uint8)
     height = np.zeros(kind.shape)
     middle_s, middle_d = (s[:-1] + s[1:]) / 2, (d[:-1] + d[1:]) / 2

@@ -11,13 +11,22 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.simulation.mesh import Array, Mesh, merge
 
 Style = Literal["suburban", "urban", "country", "highway"]
 STYLES: tuple[Style, ...] = get_args(Style)
+
+
+def named_style(name: str) -> Style:
+    """The style of that name. Raises ConfigError listing what there is."""
+    for style in STYLES:
+        if style == name:
+            return style
+    raise ConfigError(f"unknown street style {name!r}; known: {', '.join(STYLES)}")
+
 
 REACH = 62.0
 """Half width of the world beside the centre line, metres; the tightest curve has 90 m radius."""
@@ -71,8 +80,6 @@ class Street:
     """Plan of a street between ``start`` and ``end``, drawn from a random generator."""
 
     def __init__(self, rng: np.random.Generator, style: Style, start: float, end: float) -> None:
-        if style not in STYLES:
-            raise ConfigError(f"unknown street style {style!r}; known: {', '.join(STYLES)}")
         self.style, self.start, self.end = style, start, end
         self._draw_line(rng)
         low, high = {
@@ -131,7 +138,8 @@ class Street:
 
     def heading(self, s: ArrayLike) -> Array:
         """Direction of the centre line, radians."""
-        return np.interp(s, self._s, self._heading)
+        heading: Array = np.interp(np.asarray(s, float), self._s, self._heading)
+        return heading
 
     def at(self, s: ArrayLike, d: ArrayLike) -> tuple[Array, Array]:
         """World x, y of street coordinates."""
@@ -157,7 +165,8 @@ class Street:
         (waves, phase), rough = self._waves, np.zeros(s.shape)
         for (ks, kd), p in zip(waves, phase, strict=True):
             rough += np.sin(ks * s + kd * d + p)
-        return along + crown + bank * beyond + 0.05 * rough * np.minimum(beyond / 4, 1)
+        z: Array = along + crown + bank * beyond + 0.05 * rough * np.minimum(beyond / 4, 1)
+        return z
 
     def step(self, d: float) -> float:
         """Height of the strip at ``d`` above the smooth ground."""
@@ -181,7 +190,7 @@ class Street:
         return mesh.moved(float(x), float(y), z, float(self.heading(s)) + yaw)
 
     def bend(self, mesh: Mesh) -> Mesh:
-        """A mesh given in (s, d, height above smooth ground) → world. For what follows the ground."""
+        """A mesh in (s, d, height above smooth ground) → world: for what follows the ground."""
         s, d, z = (mesh.corners[..., i] for i in range(3))
         x, y = self.at(s, d)
         return Mesh(np.stack([x, y, z + self.height(s, d)], -1), mesh.material, mesh.tint)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vegetation: porous canopies of small leaf triangles, trunks with branches, hedges, bushes, tufts."""
+"""Vegetation: porous canopies of small leaf triangles, trunks with branches, hedges, tufts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _leaves(rng: np.random.Generator, centres: Array, size: float, name: str) ->
 def _blob(
     rng: np.random.Generator, count: int, centre: Array, radii: Array, hollow: float
 ) -> Array:
-    """Points in an ellipsoid; ``hollow`` 0..1 pushes them to the surface, where leaves get light."""
+    """Points in an ellipsoid; ``hollow`` 0..1 pushes them to the surface."""
     direction = rng.standard_normal((count, 3))
     direction /= np.sqrt((direction**2).sum(1, keepdims=True)) + 1e-9
     radius = hollow + (1 - hollow) * rng.random((count, 1))

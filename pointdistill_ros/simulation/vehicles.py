@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vehicles: cars in four bodies, vans, trucks, buses, trailers. Front towards +x, middle at the origin."""
+"""Vehicles: cars, vans, trucks, buses, trailers. Front towards +x, middle at the origin."""
 
 from __future__ import annotations
 
