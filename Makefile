@@ -12,7 +12,7 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 ROS := $(or $(ROS_DISTRO),wheels)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # Set by the ROS wheels inside their own processes; inherited, it would name another environment.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 ifneq ($(ROS),wheels)
