@@ -137,7 +137,7 @@ class NewestFrameWorker(Generic[M, R]):
         self._thread.start()
 
     def stop(self, timeout: float) -> bool:
-        """Finish the frame in work, drop the waiting one; False if still busy after ``timeout`` s."""
+        """Finish the frame in work, drop the waiting one; False if busy beyond ``timeout`` s."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a bag's messages over DDS as they were recorded, for people without rosbag2.
+
+- serialised bytes go from the bag to the publisher untouched
+- waits for a subscriber first and for acknowledgements last: no message is lost at either end
+- at the recorded pace × rate, or stepwise: the next cloud when the last one's result is there
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.context import Context
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import PointCloud2
+
+from pointdistill_ros.errors import InputError
+from pointdistill_ros.io.bag import POINTCLOUD2, BagMessage, BagReader
+from pointdistill_ros.nodes.transport import prepare_transport
+
+CLOCK_PERIOD = 0.01
+"""Wall seconds between two /clock messages while waiting for the next message."""
+SETTLE = 0.2
+"""Seconds between seeing a subscriber and being sure that it sees us."""
+DRAIN = 2.0
+"""Seconds that reliable subscribers get at the end to acknowledge."""
+
+
+@dataclass(frozen=True)
+class PlaySettings:
+    """How to play."""
+
+    rate: float = 1.0
+    """Bag seconds per second."""
+    loop: bool = False
+    clock: bool = False
+    """Publish /clock with the recording time."""
+    start: float = 0.0
+    """Seconds to skip at the beginning."""
+    duration: float | None = None
+    """Seconds of the bag to play; None = to the end."""
+    wait: float = 10.0
+    """Seconds to wait for a subscriber on every cloud topic (and for the result's publisher)."""
+    result_topic: str | None = None
+    """Step: publish the next cloud when the last one's result arrives here."""
+    result_timeout: float = 30.0
+    """Seconds after which a result counts as missing."""
+
+
+@dataclass
+class PlayReport:
+    """What happened."""
+
+    published: dict[str, int] = field(default_factory=dict)
+    """Topic → messages sent."""
+    missing_results: int = 0
+    unheard: list[str] = field(default_factory=list)
+    """Topics without a subscriber when playing began."""
+    seconds: float = 0.0
+
+
+Progress = Callable[[float, float], None]
+"""Told the bag seconds played and to be played."""
+
+
+def play_bag(
+    path: Path,
+    topics: Mapping[str, str],
+    settings: PlaySettings,
+    progress: Progress = lambda done, total: None,
+) -> PlayReport:
+    """Play the given topics (name in the bag → name on the wire) until the end or KeyboardInterrupt.
+
+    Raises InputError where the bag cannot be read, holds nothing in the chosen span, or a message
+    type is not installed.
+    """
+    prepare_transport()
+    context = Context()
+    with BagReader(path) as reader:
+        kinds = {topic: _message_class(path, reader.topics[topic]) for topic in topics}
+        # no signal handlers: Ctrl-C is a KeyboardInterrupt like in every other command
+        rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = rclpy.create_node("bag_player", context=context, start_parameter_services=False)
+            player = _Player(node, reader, topics, kinds, settings)
+            try:
+                player.play(progress)
+            finally:
+                player.close()
+        finally:
+            context.try_shutdown()
+    return player.report
+
+
+class _Player:
+    def __init__(
+        self,
+        node: Node,
+        reader: BagReader,
+        topics: Mapping[str, str],
+        kinds: Mapping[str, Any],
+        settings: PlaySettings,
+    ) -> None:
+        self._node, self._reader, self._settings = node, reader, settings
+        self.report = PlayReport({topic: 0 for topic in topics.values()})
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(node)
+        self._wire = dict(topics)
+        self._clouds = {topic for topic in topics if reader.topics[topic] == POINTCLOUD2}
+        self._publishers = {}
+        for topic, name in topics.items():
+            latched = topic.endswith("tf_static")
+            durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+            qos = QoSProfile(depth=10, durability=durability)
+            self._publishers[topic] = node.create_publisher(kinds[topic], name, qos)
+        self._clock = node.create_publisher(Clock, "/clock", 10) if settings.clock else None
+        self._results: set[tuple[int, int]] = set()
+        if settings.result_topic:
+            self._result = node.create_subscription(
+                PointCloud2,
+                settings.result_topic,
+                lambda raw: self._results.add(cdr_stamp(raw)),
+                10,
+                raw=True,
+            )
+
+    def play(self, progress: Progress) -> None:
+        begin, end = self._reader.span_ns
+        start_ns = begin + int(1e9 * self._settings.start)
+        stop_ns = end
+        if self._settings.duration is not None:
+            stop_ns = min(stop_ns, start_ns + int(1e9 * self._settings.duration))
+        self._wait_for_peers()
+        began = time.monotonic()
+        try:
+            while True:
+                sent = self._play_once(start_ns, stop_ns, progress)
+                if not sent:
+                    raise InputError(
+                        f"{self._reader.path}: nothing to play on {', '.join(self._wire)} from "
+                        f"{self._settings.start:g} s on; the bag lasts {1e-9 * (end - begin):.1f} s"
+                    )
+                if not self._settings.loop:
+                    break
+        finally:
+            self.report.seconds = time.monotonic() - began
+
+    def close(self) -> None:
+        """Let the last messages arrive, then leave the graph."""
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(Duration(seconds=DRAIN))
+        self._spin(0.1)  # best-effort subscribers acknowledge nothing
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+    def _play_once(self, start_ns: int, stop_ns: int, progress: Progress) -> int:
+        total, first, sent = 1e-9 * (stop_ns - start_ns), None, 0
+        wall = time.monotonic()
+        for message in self._reader.messages(*self._wire, start_ns=start_ns, stop_ns=stop_ns):
+            first = message.time_ns if first is None else first
+            if not self._settings.result_topic:
+                due = wall + 1e-9 * (message.time_ns - first) / self._settings.rate
+                self._sleep_until(due, message.time_ns)
+            self._tell_time(message.time_ns)
+            self._publishers[message.topic].publish(bytes(message.cdr))
+            self.report.published[self._wire[message.topic]] += 1
+            sent += 1
+            if self._settings.result_topic and message.topic in self._clouds:
+                self._await_result(message)
+            progress(min(1e-9 * (message.time_ns - start_ns), total), total)
+        progress(total, total)
+        return sent
+
+    def _sleep_until(self, due: float, time_ns: int) -> None:
+        """Sleep to a wall time that corresponds to a bag time, /clock running up to it."""
+        while (left := due - time.monotonic()) > 0:
+            self._tell_time(time_ns - int(1e9 * left * self._settings.rate))
+            time.sleep(min(left, CLOCK_PERIOD) if self._clock else left)
+
+    def _tell_time(self, time_ns: int) -> None:
+        if self._clock is not None:
+            sec, nanosec = divmod(time_ns, 1_000_000_000)
+            self._clock.publish(Clock(clock=Time(sec=sec, nanosec=nanosec)))
+
+    def _await_result(self, message: BagMessage) -> None:
+        stamp = cdr_stamp(message.cdr)
+        until = time.monotonic() + self._settings.result_timeout
+        while stamp not in self._results:
+            if time.monotonic() > until:
+                self.report.missing_results += 1
+                return
+            self._spin(0.05)
+            self._tell_time(message.time_ns)
+        self._results.clear()
+
+    def _wait_for_peers(self) -> None:
+        until = time.monotonic() + self._settings.wait
+        topic = self._settings.result_topic
+        while True:
+            self.report.unheard = [
+                self._wire[name]
+                for name, publisher in self._publishers.items()
+                if name in self._clouds and not publisher.get_subscription_count()
+            ]
+            ready = not self.report.unheard
+            if topic and not self._node.count_publishers(self._result.topic_name):
+                ready = False
+            if ready or time.monotonic() > until:
+                time.sleep(SETTLE)
+                return
+            self._spin(0.05)
+
+    def _spin(self, seconds: float) -> None:
+        self._executor.spin_once(timeout_sec=seconds)
+
+
+def cdr_stamp(cdr: bytes | memoryview) -> tuple[int, int]:
+    """Read sec and nanosec of a serialised message that begins with a header."""
+    order = "<" if cdr[1] & 1 else ">"
+    sec, nanosec = struct.unpack_from(f"{order}iI", cdr, 4)  # 4 bytes of encapsulation first
+    return sec, nanosec
+
+
+def _message_class(path: Path, kind: str) -> Any:
+    package, _, name = kind.split("/")
+    try:
+        return getattr(import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{path}: message type {kind} is not installed") from error

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node settings: complete defaults, refusals that name the key, files that match the dataclasses."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from pointdistill_ros.config import DiagnosticsConfig, InputConfig, ModelConfig, NodeConfig
+from pointdistill_ros.config import OutputConfig, load_config, parse_config
+from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.resources import config_path
+
+
+def node_file(name):
+    data = yaml.safe_load(config_path(f"nodes/{name}.yaml").read_text())
+    assert list(data) == ["/**"], "renamed and namespaced nodes must match too"
+    return data["/**"]["ros__parameters"]
+
+
+def test_an_empty_file_is_a_valid_configuration(tmp_path):
+    (tmp_path / "empty.yaml").touch()
+    assert load_config(NodeConfig, tmp_path / "empty.yaml") == NodeConfig()
+
+
+def test_the_segmentation_file_shows_every_default():
+    data = node_file("segmentation")
+    assert parse_config(NodeConfig, data, "file") == NodeConfig()
+    assert data == dataclasses.asdict(NodeConfig())
+
+
+def test_the_teacher_file_is_valid():
+    assert parse_config(NodeConfig, node_file("teacher"), "file").model.path == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ({"input": {"max_agee": 1.0}}, "input.max_agee"),
+        ({"inputs": {}}, "inputs"),
+        ({"input": {"depth": "many"}}, "input.depth"),
+        ({"output": {"layout": "xyz"}}, "output.layout"),
+        ({"input": {"depth": 0}}, "depth must lie in 1 .. 1000"),
+        ({"diagnostics": {"warn_age": 2.0}}, "error_age (1) must not be below warn_age (2)"),
+    ],
+)
+def test_refusals_name_file_and_key(data, key):
+    with pytest.raises(ConfigError) as error:
+        parse_config(NodeConfig, data, "robot.yaml")
+    assert str(error.value).startswith("robot.yaml: ")
+    assert key in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (InputConfig, {"max_age": -0.1}),
+        (InputConfig, {"max_age": float("nan")}),
+        (InputConfig, {"depth": 1001}),
+        (InputConfig, {"reliability": "sometimes"}),
+        (InputConfig, {"intensity_scale": "loud"}),
+        (OutputConfig, {"layout": "xyz"}),
+        (ModelConfig, {"threads": -1}),
+        (DiagnosticsConfig, {"silent_after": 0.0}),
+    ],
+)
+def test_direct_construction_is_checked_too(kind, values):
+    (name,) = values
+    with pytest.raises(ValueError, match=f"^{name} must"):
+        kind(**values)
