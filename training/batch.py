@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From labelled points to what the network eats, prepared ahead of the training step.
+
+- collate: augmented clouds → voxels (one random point each) → one packed batch with its pyramid
+- BatchStream: batch k is a function of (seed, k) only, so a resumed run sees the same data
+- prefetch: a background thread keeps a few batches ready
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pointdistill_ros.labels import LabelSet
+from pointdistill_ros.model.config import PTv3Config
+from pointdistill_ros.model.pyramid import VoxelPyramid, build_pyramid, draw_permutation
+from pointdistill_ros.model.voxels import voxelise
+from training.config import TrainConfig
+from training.sources import SourceMix
+from training.transforms import (
+    LabelledPoints,
+    augment,
+    azimuth,
+    crop_range,
+    mix_sectors,
+    paste_objects,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Packed voxels of one or more samples."""
+
+    features: Tensor
+    """[N, 4] float32: x, y, z in metres, intensity."""
+    labels: Tensor
+    """[N] int64 train ids, 255 = ignore."""
+    pyramid: VoxelPyramid
+    """Geometry of all stages."""
+
+
+def collate(
+    samples: Sequence[LabelledPoints],
+    model: PTv3Config,
+    grid_size: float,
+    max_voxels: int,
+    rng: np.random.Generator | None,
+) -> Batch:
+    """Voxelise each sample and pack them. With ``rng`` as for training (random representatives,
+    shuffled curves, samples cut to a sector of ``max_voxels``), without as for evaluation.
+    """
+    coords, batch, features, labels = [], [], [], []
+    for i, points in enumerate(samples):
+        voxels = voxelise(points.xyz, grid_size, rng)
+        kept = slice(None)
+        if rng is not None and len(voxels.coords) > max_voxels:
+            start = rng.uniform(0, 2 * np.pi)
+            angle = (azimuth(points.select(voxels.point)) - start) % (2 * np.pi)
+            kept = np.sort(np.argpartition(angle, max_voxels)[:max_voxels])
+        chosen = points.select(voxels.point[kept])
+        coords.append(voxels.coords[kept])
+        batch.append(np.full(len(chosen), i, np.int64))
+        features.append(np.column_stack([chosen.xyz, chosen.intensity]))
+        labels.append(chosen.labels.astype(np.int64))
+    pyramid = build_pyramid(
+        torch.from_numpy(np.concatenate(coords)),
+        torch.from_numpy(np.concatenate(batch)),
+        model,
+        permutation=None if rng is None else draw_permutation(model, rng),
+    )
+    return Batch(
+        torch.from_numpy(np.concatenate(features).astype(np.float32)),
+        torch.from_numpy(np.concatenate(labels)),
+        pyramid,
+    )
+
+
+class BatchStream:
+    """Endless training batches; ``stream(k)`` is always the same batch."""
+
+    def __init__(self, sources: SourceMix, model: PTv3Config, config: TrainConfig) -> None:
+        self.sources, self.model, self.config = sources, model, config
+        label_set = LabelSet.named("semantic-kitti")
+        self.rare = [label_set.index(name) for name in config.augment.paste_classes]
+
+    def __call__(self, k: int) -> Batch:
+        rng = np.random.default_rng([self.config.seed, k])
+        samples = [self.sample(rng) for _ in range(self.config.scans_per_step)]
+        return collate(samples, self.model, self.config.grid_size, self.config.max_voxels, rng)
+
+    def sample(self, rng: np.random.Generator) -> LabelledPoints:
+        """One augmented scan or mixture of scans."""
+        config = self.config.augment
+        if rng.random() < config.mix:
+            parts = [self.scan(rng) for _ in range(config.mix_scans)]
+            points = mix_sectors([augment(part, rng, config) for part in parts], rng)
+        else:
+            points = augment(self.scan(rng), rng, config)
+        if rng.random() < config.paste:
+            donor = augment(self.sources.with_class(rng, self.rare), rng, config)
+            points = paste_objects(points, donor, self.rare, rng)
+        return crop_range(points, self.config.max_range)
+
+    def scan(self, rng: np.random.Generator) -> LabelledPoints:
+        """One scan as the sensor saw it."""
+        return self.sources.draw(rng)
+
+
+def prefetch(make: Callable[[int], T], start: int, depth: int = 4) -> Iterator[T]:
+    """Yield make(start), make(start + 1), … prepared by a background thread, ``depth`` ahead.
+
+    An exception of ``make`` is raised here. Closing the iterator ends the thread.
+    """
+    ready: queue.Queue[T | BaseException] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def work() -> None:
+        torch.set_num_threads(1)  # this thread's only: the step keeps its own threads
+        k = start
+        while not stop.is_set():
+            try:
+                item: T | BaseException = make(k)
+            except BaseException as error:  # handed over, raised by the consumer
+                item = error
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if isinstance(item, BaseException):
+                return
+            k += 1
+
+    thread = threading.Thread(target=work, name="batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
