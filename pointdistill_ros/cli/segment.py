@@ -1,6 +1,247 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pointdistill segment."""
+"""pointdistill segment: files, folders and bags in; one class per point out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+
+from pointdistill_ros.errors import CloudError, InputError, ScanError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from pointdistill_ros.io.sink import LabelSink
+    from pointdistill_ros.io.source import ScanEntry, ScanSource
+    from pointdistill_ros.labels import LabelSet
+    from pointdistill_ros.scan import LidarScan
+    from pointdistill_ros.segmentation import Segmentation
 
 
-def segment() -> None:
-    """To be written."""
+class Layout(str, Enum):
+    """How the labelled clouds of a bag are laid out."""
+
+    xyzcpe_aligned = "xyzcpe_aligned"
+    xyzcpe_packed = "xyzcpe_packed"
+    append = "append"
+    rgb = "rgb"
+
+
+class Format(str, Enum):
+    """What is written per scan."""
+
+    label = "label"
+    npz = "npz"
+
+
+class SegmenterLike(Protocol):
+    """What this command needs of a Segmenter."""
+
+    @property
+    def label_set(self) -> LabelSet:
+        """Classes of the labels."""
+        ...
+
+    @property
+    def model_id(self) -> str:
+        """Name of the network."""
+        ...
+
+    def __call__(self, scan: LidarScan) -> Segmentation:
+        """Label a scan."""
+        ...
+
+
+@dataclass
+class Summary:
+    """What one run did."""
+
+    scans: int = 0
+    points: int = 0
+    milliseconds: float = 0.0
+    """Time in the segmenter alone."""
+    classes: Counter[str] = field(default_factory=Counter)
+    """Points per class name."""
+    skipped: list[str] = field(default_factory=list)
+    """One line for every scan or input that could not be read."""
+
+
+def segment(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Scans (.bin .pcd.bin .pcd .npy .npz), folders of them, KITTI sequence folders, "
+            "bags (.mcap .db3 .bag or folder).",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Folder for one label file per scan, or NAME.mcap for a bag with the input clouds "
+            "and the labelled ones.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="Shipped network (student) or a .safetensors file.")
+    ] = "student",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    topic: Annotated[
+        str | None, typer.Option(help="Which PointCloud2 topic of a bag; needed if it has several.")
+    ] = None,
+    format: Annotated[
+        Format,
+        typer.Option(help="label: raw ids as in SemanticKITTI; npz: with probability and entropy."),
+    ] = Format.label,
+    layout: Annotated[
+        Layout, typer.Option(help="Layout of the labelled clouds in a bag.")
+    ] = Layout.xyzcpe_aligned,
+    keep_going: Annotated[
+        bool,
+        typer.Option("--keep-going", help="Skip what cannot be read, list it, exit with 1."),
+    ] = False,
+) -> None:
+    """Label every point of scans, folders and bags.
+
+    A folder of scans gives files of the same names. Bad input ends with one line and exit code 2;
+    every file is written whole or not at all.
+    """
+    from pointdistill_ros.io.sink import open_sink
+
+    summary = Summary()
+    sources = _open(inputs, topic, summary, keep_going)
+    open_sink(output, sources, suffix=f".{format.value}")  # refuse before the network is loaded
+    segmenter = load_segmenter(model, device)
+    sink = open_sink(
+        output,
+        sources,
+        suffix=f".{format.value}",
+        layout=layout.value,
+        model_id=segmenter.model_id,
+    )
+    with sink:
+        _run(sources, segmenter, sink, summary, keep_going)
+    _print(summary, output)
+    if summary.skipped:
+        raise typer.Exit(1)
+
+
+def load_segmenter(model: str, device: str) -> SegmenterLike:
+    """Load the network; tests put a fake here."""
+    from pointdistill_ros.segmenter import Segmenter
+
+    return Segmenter.load(model, device=device)
+
+
+def _open(
+    inputs: list[Path], topic: str | None, summary: Summary, keep_going: bool
+) -> list[ScanSource]:
+    """Open every input before anything is loaded or written. Raises InputError if none is left."""
+    sources: list[ScanSource] = []
+    for path in inputs:
+        with _skipping(summary, keep_going):
+            sources.append(_open_one(path, topic))
+    if not sources:
+        raise InputError("; ".join(summary.skipped))
+    return sources
+
+
+def _open_one(path: Path, topic: str | None) -> ScanSource:
+    from pointdistill_ros.io.open import open_scans
+
+    source = open_scans(path, topic)
+    if not len(source):
+        raise InputError(f"{path}: holds no scans")
+    return source
+
+
+def _run(
+    sources: list[ScanSource],
+    segmenter: SegmenterLike,
+    sink: LabelSink,
+    summary: Summary,
+    keep_going: bool,
+) -> None:
+    """Label every scan of every source. Raises InputError if none could be read."""
+    with _progress() as progress:
+        task = progress.add_task("segment", total=sum(map(len, sources)))
+        for source in sources:
+            with _skipping(summary, keep_going):  # around the loop: a bag can break off
+                for entry in source.entries():
+                    with _skipping(summary, keep_going):
+                        _segment_one(entry, segmenter, sink, summary)
+                    progress.advance(task)
+    if not summary.scans:
+        raise InputError("; ".join(summary.skipped))
+
+
+@contextmanager
+def _skipping(summary: Summary, keep_going: bool) -> Iterator[None]:
+    """Note bad input in the summary instead of raising, if asked to keep going."""
+    try:
+        yield
+    except (InputError, CloudError, ScanError) as error:
+        if not keep_going:
+            raise
+        summary.skipped.append(str(error))
+
+
+def _segment_one(
+    entry: ScanEntry, segmenter: SegmenterLike, sink: LabelSink, summary: Summary
+) -> None:
+    scan = entry.load()
+    start = time.perf_counter()
+    segmentation = segmenter(scan)
+    summary.milliseconds += 1e3 * (time.perf_counter() - start)
+    sink.write(entry, scan, segmentation)
+    summary.scans += 1
+    summary.points += len(scan)
+    summary.classes.update(segmentation.counts())
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _print(summary: Summary, output: Path) -> None:
+    speed = summary.milliseconds / summary.scans
+    scans = "1 scan" if summary.scans == 1 else f"{summary.scans} scans"
+    print(f"{scans}, {summary.points} points, {speed:.1f} ms a scan → {output}")
+    for name, count in summary.classes.most_common():
+        if count:
+            print(f"  {name:24} {100 * count / summary.points:5.1f} %")
+    for line in summary.skipped:
+        print(f"skipped: {line}", file=sys.stderr)

@@ -18,7 +18,7 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
 from rosbags.typesys import Stores, get_typestore
 
-from pointdistill_ros.errors import InputError, PointDistillError
+from pointdistill_ros.errors import CloudError, InputError, PointDistillError
 from pointdistill_ros.io.bag_writer import POINTCLOUD2, BagWriter
 from pointdistill_ros.io.pointcloud2 import decode
 from pointdistill_ros.io.source import BagMessage, ScanEntry
@@ -143,6 +143,11 @@ class BagScans:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def names(self) -> list[str]:
+        """Running numbers of six digits."""
+        return [f"{number:06d}" for number in range(self._count)]
+
     def __iter__(self) -> Iterator[tuple[str, LidarScan]]:
         return ((entry.name, entry.load()) for entry in self.entries())
 
@@ -151,13 +156,14 @@ class BagScans:
         with BagReader(self.path) as bag:
             for number, message in enumerate(bag.messages(self.topic)):
                 cloud = partial(bag.cloud, message)
-                yield ScanEntry(
-                    f"{number:06d}", message.time_ns, partial(_decode, cloud), message, cloud
-                )
+                load = partial(self._load, number, cloud)
+                yield ScanEntry(f"{number:06d}", message.time_ns, load, message, cloud)
 
-
-def _decode(cloud: Callable[[], Any]) -> LidarScan:
-    return decode(cloud())
+    def _load(self, number: int, cloud: Callable[[], Any]) -> LidarScan:
+        try:
+            return decode(cloud())
+        except CloudError as error:
+            raise InputError(f"{self.path}: cloud {number} on {self.topic}: {error}") from error
 
 
 def _described(kind: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.io.binfile import read_kitti, read_nuscenes
 from pointdistill_ros.io.pcd import read_npy, read_npz, read_pcd
-from pointdistill_ros.io.source import ScanEntry, ScanSource
+from pointdistill_ros.io.source import PERIOD_NS, ScanEntry, ScanSource
 from pointdistill_ros.scan import LidarScan
 
 __all__ = ["READERS", "ScanEntry", "ScanFiles", "ScanSource", "open_scans", "read_scan"]
@@ -29,7 +29,6 @@ READERS: dict[str, Callable[[Path], LidarScan]] = {
 }
 _BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 _KNOWN = ", ".join([*READERS, *_BAG_SUFFIXES])
-_PERIOD_NS = 100_000_000  # scan files carry no time; 10 Hz is what lidars do
 
 
 def read_scan(path: Path) -> LidarScan:
@@ -90,6 +89,11 @@ class ScanFiles:
     files: list[Path]
     times_ns: list[int] | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """File names without suffix."""
+        return [_stem(file) for file in self.files]
+
     def __len__(self) -> int:
         return len(self.files)
 
@@ -98,7 +102,7 @@ class ScanFiles:
 
     def entries(self) -> Iterator[ScanEntry]:
         """Iterate without reading."""
-        times = self.times_ns or [i * _PERIOD_NS for i in range(len(self.files))]
+        times = self.times_ns or [i * PERIOD_NS for i in range(len(self.files))]
         for file, time_ns in zip(self.files, times, strict=True):
             yield ScanEntry(_stem(file), time_ns, _stamped(file, time_ns))
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from pointdistill_ros.scan import LidarScan
+
+PERIOD_NS = 100_000_000
+"""Scan files carry no time; 10 Hz is what lidars do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,11 @@ class ScanSource(Protocol):
     @property
     def path(self) -> Path:
         """What was opened."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the scans, in order."""
         ...
 
     def __len__(self) -> int: ...
