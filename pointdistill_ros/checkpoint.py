@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,7 +31,7 @@ _FORMAT = 1
 class IntensityStatistics:
     """Intensity of the training scans, 0..1."""
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     low: float
     """5 % quantile."""
@@ -121,9 +121,7 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> CheckpointMeta:
     try:
         header = json.loads(metadata["pointdistill"])
         if header["format"] != _FORMAT:
-            raise CheckpointError(
-                f"{path}: format {header['format']}, this version reads {_FORMAT}"
-            )
+            raise ValueError(f"format {header['format']}, not {_FORMAT}")  # noqa: TRY301
         meta = CheckpointMeta(
             model_id=str(header["model_id"]),
             config=parse_config(PTv3Config, header["config"], f"{path} config"),
@@ -134,8 +132,6 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> CheckpointMeta:
             ),
             training=header["training"],
         )
-    except CheckpointError:
-        raise
     except (PointDistillError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: header does not parse ({error!r})") from error
     if len(meta.label_set) != meta.config.num_classes or not meta.grid_size > 0:

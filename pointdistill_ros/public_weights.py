@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -57,10 +59,8 @@ def read_public(path: Path) -> dict[str, Tensor]:
     """State dict of a public checkpoint file. Raises CheckpointError; runs no code of the file."""
     from numpy import dtype, float64
 
-    try:
-        from numpy._core.multiarray import scalar
-    except ImportError:  # numpy 1
-        from numpy.core.multiarray import scalar
+    core = "numpy._core.multiarray" if find_spec("numpy._core") else "numpy.core.multiarray"
+    scalar = import_module(core).scalar
     # Pointcept stores best_metric_value as a numpy scalar; nothing else beyond tensors is allowed.
     with torch.serialization.safe_globals([scalar, dtype, type(dtype(float64)), float64]):
         try:
@@ -79,7 +79,7 @@ def load_public(
 ) -> None:
     """Copy public weights into ``network``; all or nothing.
 
-    The mode the weights were trained in is the caller's to know: set ``network.config.xcpe`` (for
+    The mode the weights were trained in is the caller's to know: build the network with it (for
     the published files of 2023-12 and 2024-02 it is ``legacy``); shapes cannot tell.
     layout: needed only where the two old layouts cannot be told apart (square convolutions).
     Raises CheckpointError that lists every missing, surplus and misshapen entry.

@@ -110,7 +110,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def __call__(self, scan: LidarScan) -> Segmentation:
-        """Segment one scan. Raises ScanError where the network needs intensity and there is none."""
+        """Segment one scan. Raises ScanError where the network needs intensity the scan lacks."""
         begin = time.perf_counter()
         valid = (np.abs(scan.xyz) <= self.max_range).all(axis=1)  # False for NaN and Inf, too
         labels = np.full(len(scan), UNLABELLED, np.uint8)
@@ -140,8 +140,10 @@ class Segmenter:
         network = time.perf_counter()
 
         # 3. voxels → every point
-        for target, column in zip((labels, probability, entropy), columns, strict=True):
-            target[valid] = column[voxels.inverse]
+        label_column, best_column, spread_column = columns
+        labels[valid] = label_column[voxels.inverse]
+        probability[valid] = best_column[voxels.inverse]
+        entropy[valid] = spread_column[voxels.inverse]
         return Segmentation(
             labels,
             probability,
@@ -178,7 +180,7 @@ class Segmenter:
             return None
         return (
             f"intensity median {median:.3g} lies outside what {self.model_id} was trained on "
-            f"({known.low:.3g} to {known.high:.3g}, scale 0..1): set the intensity scale of the input"
+            f"({known.low:.3g} to {known.high:.3g}, scale 0..1): set the input's intensity scale"
         )
 
 

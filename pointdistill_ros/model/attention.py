@@ -35,10 +35,11 @@ class PatchAttention(nn.Module):
         pieces = []
         for first, last in zip(stage.offsets[:-1], stage.offsets[1:], strict=True):
             pieces += self._attend_scan(qkv[first:last])
-        return self.proj(permute_rows(torch.cat(pieces), walk.inverse, walk.order))
+        out: Tensor = self.proj(permute_rows(torch.cat(pieces), walk.inverse, walk.order))
+        return out
 
     def _attend_scan(self, qkv: Tensor) -> list[Tensor]:
-        """qkv: [m, 3, H, d] of one scan along the curve. Returns pieces of [·, C], m rows in all."""
+        """qkv: [m, 3, H, d] of one scan along the curve. Returns pieces [·, C], m rows in all."""
         m, size = len(qkv), min(self.patch_size, len(qkv))
         full = m - m % size if m else 0
         pieces = []
@@ -57,7 +58,7 @@ class PatchAttention(nn.Module):
 
 def permute_rows(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     """``x[order]`` for a permutation; its gradient is a gather too, faster than a scatter-add."""
-    out: Tensor = _PermuteRows.apply(x, order, inverse)
+    out: Tensor = _PermuteRows.apply(x, order, inverse)  # type: ignore[no-untyped-call]
     return out
 
 

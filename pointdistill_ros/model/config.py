@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PTv3Config: the shape of a Point Transformer V3. config/models/ holds the teacher and the student."""
+"""PTv3Config: the shape of a Point Transformer V3 (config/models/: teacher and student)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pointdistill_ros.model.curves import CURVES, Curve
 
 XcpeMode = Literal["stale_off", "stale_on", "legacy"]
-"""What the convolution of a block reads where public code and the paper differ (see model/ptv3.py)."""
+"""What the convolution of a block reads; see model/ptv3.py."""
 
 Permutation = tuple[tuple[int, ...], ...]
 """Per stage, which curve each block slot walks."""
@@ -19,7 +19,7 @@ Permutation = tuple[tuple[int, ...], ...]
 class PTv3Config:
     """Shape of the network; the defaults are the 2.78 M student for 19 classes."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     num_classes: int = 19
     """Classes of the head."""
@@ -48,7 +48,7 @@ class PTv3Config:
     curves: tuple[Curve, ...] = CURVES
     """The space-filling curves blocks take turns with."""
     permutation: Permutation = ()
-    """Per stage, the curve (index into ``curves``) of each block slot at evaluation; empty = as listed."""
+    """Per stage, the curve (index) of each block slot at evaluation; empty = as listed."""
     xcpe: XcpeMode = "stale_off"
     """What the convolutions were trained to read; networks trained here use ``stale_off``."""
 

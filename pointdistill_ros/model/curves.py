@@ -6,8 +6,10 @@
 Source: METHOD of PTv3 (arXiv 2312.10035); Hilbert code by Skilling's transform (AIP 2004).
 """
 
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
+from numpy import int64 as np_int64
+from numpy.typing import NDArray
 from torch import Tensor, int32, int64
 
 Curve = Literal["z", "z-trans", "hilbert", "hilbert-trans"]
@@ -15,11 +17,11 @@ CURVES: tuple[Curve, ...] = get_args(Curve)
 MAX_DEPTH = 16
 """Bits per axis; three axes and the scan index share 63 bits."""
 
-Bits = TypeVar("Bits", bound=Any)
+Bits = TypeVar("Bits", Tensor, NDArray[np_int64])
 
 
 def interleave(x: Bits, y: Bits, z: Bits) -> Bits:
-    """Bit i of x, y, z → bit 3i+2, 3i+1, 3i. int64 arrays (numpy or torch), at most 16 bits each."""
+    """Bit i of x, y, z → bit 3i+2, 3i+1, 3i. int64 (numpy or torch), at most 16 bits each."""
     return (_spread(x) << 2) | (_spread(y) << 1) | _spread(z)
 
 

@@ -3,8 +3,8 @@
 
 - encoder with pooling, decoder with skips, one linear head; 46.16 M (teacher) or 2.78 M (student)
 - pure tensor algebra: every shape and index comes from the pyramid
-- ``xcpe`` reproduces what published weights were trained with. The public code keeps two tensors per
-  point set, and a convolution may read the stale one:
+- ``xcpe`` reproduces what published weights were trained with. The public code keeps two tensors
+  per point set, and a convolution may read the stale one:
     stale_off  the residual stream everywhere (the intent; networks trained here)
     stale_on   first decoder block of a stage: the skip branch alone (public code since 2024-03-26)
     legacy     as stale_on, and later blocks of a stage: the previous block's MLP branch without its
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pointdistill_ros.model.attention import PatchAttention
-from pointdistill_ros.model.config import PTv3Config
+from pointdistill_ros.model.config import PTv3Config, XcpeMode
 from pointdistill_ros.model.pyramid import Stage, VoxelPyramid
 from pointdistill_ros.model.sparse_conv import ConvBackend, SubmanifoldConv
 
@@ -51,6 +51,7 @@ class PTv3(nn.Module):
                     )
                     for rate in rates[s]
                 ],
+                xcpe=config.xcpe,
             )
             for s in range(len(channels))
         )
@@ -70,23 +71,23 @@ class PTv3(nn.Module):
                     )
                     for rate in reversed(rates[s])
                 ],
+                xcpe=config.xcpe,
             )
             for s, width in enumerate(config.decoder_channels)
         )
         self.head = nn.Linear((*config.decoder_channels, channels[-1])[0], config.num_classes)
 
     def forward(self, features: Tensor, pyramid: VoxelPyramid) -> Tensor:
-        """features: float [n, in_channels], one row per voxel of the pyramid. Returns [n, classes]."""
-        return self.head(self.decode(self.encode(features, pyramid), pyramid))
+        """features: float [n, in_channels], one row per voxel. Returns logits [n, classes]."""
+        logits: Tensor = self.head(self.decode(self.encode(features, pyramid), pyramid))
+        return logits
 
     def encode(self, features: Tensor, pyramid: VoxelPyramid) -> list[Tensor]:
-        """Encoder output of every stage, fine to coarse: [n_s, C_s]. The decoder changes none of it."""
+        """Encoder output of every stage, fine to coarse: [n_s, C_s]; the decoder changes none."""
         x = self.stem(features, pyramid)
         outputs: list[Tensor] = []
         for s, level in enumerate(self.encoder):
-            if level.pooling is not None:
-                x = level.pooling(x, pyramid.stages[s - 1], len(pyramid.stages[s]))
-            x = self._run_blocks(level.blocks, x, x, pyramid.stages[s])
+            x = level(x, pyramid, s)
             outputs.append(x)
         return outputs
 
@@ -94,37 +95,49 @@ class PTv3(nn.Module):
         """Encoder outputs → features of the finest stage, [n, decoder_channels[0]]."""
         x = outputs[-1]
         for s in range(len(self.decoder) - 1, -1, -1):
-            level = self.decoder[s]
-            x, skip = level.unpooling(x, outputs[s], pyramid.stages[s])
-            conv_input = x if self.config.xcpe == "stale_off" else skip
-            x = self._run_blocks(level.blocks, x, conv_input, pyramid.stages[s])
-        return x
-
-    def _run_blocks(
-        self, blocks: nn.ModuleList, x: Tensor, conv_input: Tensor, stage: Stage
-    ) -> Tensor:
-        for i, block in enumerate(blocks):
-            x, branch = block(x, conv_input, stage, i)
-            conv_input = branch if self.config.xcpe == "legacy" else x
+            x = self.decoder[s](x, outputs[s], pyramid.stages[s])
         return x
 
 
 class EncoderStage(nn.Module):
     """Pooling (all but the finest stage), then blocks."""
 
-    def __init__(self, pooling: Pooling | None, blocks: list[Block]) -> None:
+    def __init__(self, pooling: Pooling | None, blocks: list[Block], xcpe: XcpeMode) -> None:
         super().__init__()
         self.pooling = pooling
         self.blocks = nn.ModuleList(blocks)
+        self.xcpe = xcpe
+
+    def forward(self, x: Tensor, pyramid: VoxelPyramid, s: int) -> Tensor:
+        stage = pyramid.stages[s]
+        if self.pooling is not None:
+            x = self.pooling(x, pyramid.stages[s - 1], len(stage))
+        return _run_blocks(self.blocks, x, x, stage, self.xcpe)
 
 
 class DecoderStage(nn.Module):
     """Unpooling, then blocks."""
 
-    def __init__(self, unpooling: Unpooling, blocks: list[Block]) -> None:
+    def __init__(self, unpooling: Unpooling, blocks: list[Block], xcpe: XcpeMode) -> None:
         super().__init__()
         self.unpooling = unpooling
         self.blocks = nn.ModuleList(blocks)
+        self.xcpe = xcpe
+
+    def forward(self, x: Tensor, skip: Tensor, stage: Stage) -> Tensor:
+        x, skip = self.unpooling(x, skip, stage)
+        return _run_blocks(
+            self.blocks, x, x if self.xcpe == "stale_off" else skip, stage, self.xcpe
+        )
+
+
+def _run_blocks(
+    blocks: nn.ModuleList, x: Tensor, conv_input: Tensor, stage: Stage, xcpe: XcpeMode
+) -> Tensor:
+    for slot, block in enumerate(blocks):
+        x, branch = block(x, conv_input, stage, slot)
+        conv_input = branch if xcpe == "legacy" else x
+    return x
 
 
 class Stem(nn.Module):
@@ -166,7 +179,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, conv_input: Tensor, stage: Stage, slot: int
     ) -> tuple[Tensor, Tensor]:
-        """x: [n, C] residual stream; ``slot`` picks the curve. Returns the new x and the MLP branch."""
+        """x: [n, C] residual stream; ``slot`` picks the curve. Returns new x and MLP branch."""
         position = self.conv(conv_input, stage, stage.neighbours)
         x = x + self.conv_norm(self.conv_linear(position))
         walk = stage.orders[slot % len(stage.orders)]

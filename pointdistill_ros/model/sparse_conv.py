@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Submanifold sparse convolution: output cells = input cells, cross-correlation, never across scans.
+"""Submanifold sparse convolution: output cells = input cells, cross-correlation, scan by scan.
 
 Two forms of one function: plain torch (any device, differentiable, the reference) and spconv (used
 when installed and the tensor lies on a GPU). Weights are [out, k, k, k, in] in both.
@@ -62,7 +62,9 @@ class SubmanifoldConv(nn.Module):
         if torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
         kernel = self.weight.permute(1, 2, 3, 4, 0).flatten(0, 2).to(dtype)  # [k³, in, out]
-        out: Tensor = _PairConvolution.apply(x.to(dtype), kernel, table)
+        out: Tensor = _PairConvolution.apply(  # type: ignore[no-untyped-call]
+            x.to(dtype), kernel, table
+        )
         return out if self.bias is None else out + self.bias
 
 
@@ -97,8 +99,8 @@ class _PairConvolution(torch.autograd.Function):
 
 def _pairs(table: NeighbourTable) -> list[tuple[int, Tensor, Tensor]]:
     """(offset, output rows, input rows) for every offset that has pairs."""
-    outputs = table.output_rows.split(list(table.counts))
-    inputs = table.input_rows.split(list(table.counts))
+    outputs = torch.split(table.output_rows, list(table.counts))
+    inputs = torch.split(table.input_rows, list(table.counts))
     return [(k, o, i) for k, (o, i) in enumerate(zip(outputs, inputs, strict=True)) if len(o)]
 
 

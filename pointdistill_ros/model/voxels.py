@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Points → occupied voxels of a regular grid, and the way back to every point.
 
-- cell = floor(p / grid_size) in float64 (float32 moves points on cell borders), minus the scan's minimum
+- cell = floor(p / grid_size) in float64 (float32 moves points on cell borders), from the scan's
+  minimum
 - voxel rows come in z order, so the finest stage of the pyramid needs no reordering
 - one point represents a voxel: the first in message order, a random one (training), or a canonical
   one that does not depend on the order of the points (run time)
@@ -99,7 +100,7 @@ def canonical_points(
     if not len(key):
         return voxels.point
     smallest = np.minimum.reduceat(key, voxels.start[:-1])
-    winners = voxels.order[key == np.repeat(smallest, np.diff(voxels.start))]
+    winners: NDArray[np.int64] = voxels.order[key == np.repeat(smallest, np.diff(voxels.start))]
     if len(winners) > len(voxels):  # closer than 2⁻²¹ of a cell: compare the exact values
         x, y, z = xyz[winners].T
         ranked = winners[np.lexsort((intensity[winners], z, y, x, voxels.inverse[winners]))]
