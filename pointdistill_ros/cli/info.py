@@ -1,6 +1,165 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pointdistill info."""
+"""pointdistill info: the networks with their exact sizes, and whether this machine can run them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from importlib import metadata, util
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pointdistill_ros.errors import PointDistillError
+
+CLASS_COUNTS = (16, 19, 22)
+"""Heads of nuScenes, SemanticKITTI and Waymo."""
+_CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd")
 
 
-def info() -> None:
-    """To be written."""
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Networks, weights and environment; exits with 1 when something here is broken."""
+    report, problems = _report()
+    if as_json:
+        print(json.dumps(report | {"problems": problems}, indent=2, ensure_ascii=False))
+    else:
+        _print(report, problems)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _report() -> tuple[dict[str, Any], list[str]]:
+    from pointdistill_ros import __version__
+    from pointdistill_ros.nodes.environment import ros_environment
+
+    ros = ros_environment()
+    problems = list(ros.problems)
+    report: dict[str, Any] = {"version": __version__, "networks": {}, "weights": {}}
+    for name in ("student", "teacher"):
+        _describe(name, report, problems)
+    if report["weights"].get("student", "") is None:
+        problems.append("the weights of the student are missing from this installation")
+    report["environment"] = _machine(problems) | ros.facts
+    return report, problems
+
+
+def _describe(name: str, report: dict[str, Any], problems: list[str]) -> None:
+    try:
+        report["networks"][name] = {n: count_parameters(name, n) for n in CLASS_COUNTS}
+        report["weights"][name] = _weights(name)
+    except (ImportError, OSError, PointDistillError) as error:
+        problems.append(f"{name}: {error}")
+
+
+def count_parameters(name: str, num_classes: int) -> int:
+    """Exact number of trainable parameters of config/models/<name>.yaml with so many classes."""
+    from dataclasses import replace
+
+    import torch
+
+    from pointdistill_ros.config import load_config
+    from pointdistill_ros.model.ptv3 import PTv3, PTv3Config
+    from pointdistill_ros.resources import config_path
+
+    config = load_config(PTv3Config, config_path(f"models/{name}.yaml"))
+    with torch.device("meta"):  # shapes only: no memory, no initialisation
+        network = PTv3(replace(config, num_classes=num_classes))
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _weights(name: str) -> dict[str, Any] | None:
+    """What the shipped checkpoint says of itself; None where there is none."""
+    from pointdistill_ros.resources import weights_path
+    from pointdistill_ros.segmenter import Segmenter
+
+    if not weights_path(name).exists():
+        return None
+    segmenter = Segmenter.load(name)
+    return {
+        "model": segmenter.model_id,
+        "parameters": segmenter.num_parameters,
+        "label set": segmenter.label_set.name,
+        "classes": list(segmenter.label_set.names),
+        "device": segmenter.device,
+        "engine": segmenter.engine,
+        "file": str(weights_path(name)),
+        "sha256": segmenter.weights_sha256,
+    }
+
+
+def _machine(problems: list[str]) -> dict[str, str]:
+    import numpy
+
+    facts = {
+        "Python": f"{platform.python_version()}, {sys.executable}",
+        "CPU": ", ".join([platform.machine(), *_cpu_flags()]),
+        "numpy": numpy.__version__,
+    }
+    try:
+        import torch
+
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+        facts["torch"] = f"{torch.__version__}, {torch.get_num_threads()} CPU threads, {gpu}"
+    except (ImportError, OSError) as error:
+        problems.append(f"torch cannot be imported by {sys.executable}: {error}")
+    facts["spconv"] = _version_of("spconv", "not installed: plain torch convolutions")
+    for name in ("gudhi", "rosbags", "safetensors"):
+        facts[name] = _version_of(name, "")
+        if not facts[name]:
+            problems.append(f"{name} is not installed for {sys.executable}")
+    return facts
+
+
+def _version_of(module: str, absent: str) -> str:
+    if util.find_spec(module) is None:
+        return absent
+    names = metadata.packages_distributions().get(module, [])
+    return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names))) or "?"
+
+
+def _cpu_flags() -> list[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return [flag for flag in _CPU_FLAGS if flag in flags]
+
+
+def _print(report: dict[str, Any], problems: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    networks = Table(title=f"PointDistill ROS {report['version']}: exact parameter counts")
+    networks.add_column("network")
+    for count in CLASS_COUNTS:
+        networks.add_column(f"{count} classes", justify="right")
+    for name, counts in report["networks"].items():
+        networks.add_row(name, *(f"{counts[n]:,}".replace(",", " ") for n in CLASS_COUNTS))
+    console.print(networks)
+
+    facts = Table(show_header=False)
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    for name, weights in report["weights"].items():
+        if weights is None:
+            facts.add_row(f"weights: {name}", "none shipped")
+            continue
+        parameters = f"{weights['parameters']:,}".replace(",", " ")
+        facts.add_row(f"weights: {name}", f"{weights['model']}, {parameters} parameters")
+        facts.add_row("  device, engine", f"{weights['device']}, {weights['engine']}")
+        classes = ", ".join(weights["classes"])
+        facts.add_row(
+            "  label set", f"{weights['label set']} ({len(weights['classes'])}): {classes}"
+        )
+        facts.add_row("  sha256", weights["sha256"])
+    facts.add_section()
+    for name, fact in report["environment"].items():
+        facts.add_row(name, fact)
+    console.print(facts)
+    for problem in problems:
+        console.print(f"[bold red]broken:[/] {problem}", highlight=False)
+    if not problems:
+        console.print("[green]everything here works[/]")

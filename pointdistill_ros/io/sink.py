@@ -13,7 +13,7 @@ from pointdistill_ros.errors import InputError
 from pointdistill_ros.io.bag_writer import BagWriter
 from pointdistill_ros.io.cloud_parts import OutputLayout, encode_labels, encode_scan
 from pointdistill_ros.io.source import PERIOD_NS, ScanEntry, ScanSource
-from pointdistill_ros.labels import UNLABELLED
+from pointdistill_ros.labels import UNLABELLED, LabelSet
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmentation import Segmentation
 
@@ -132,7 +132,7 @@ class LabelledBag:
             labelled = encode_labels(cloud, segmentation, self._layout)
             writer.write_cloud(topic, time_ns, cloud, stamp_ns=stamp_ns, frame=scan.frame)
         if not self._announced:
-            text = class_info_json(segmentation, self._model_id)
+            text = class_info_json(segmentation.label_set, self._model_id)
             writer.write_text(CLASS_INFO_TOPIC, time_ns, text, latched=True)
             self._announced = True
         writer.write_cloud(
@@ -141,9 +141,8 @@ class LabelledBag:
         self._last_ns = max(self._last_ns, time_ns)
 
 
-def class_info_json(segmentation: Segmentation, model_id: str) -> str:
+def class_info_json(label_set: LabelSet, model_id: str) -> str:
     """Names and colours of the train ids, so that a bag explains its own labels."""
-    label_set = segmentation.label_set
     classes = [
         {"id": i, "name": name, "rgb": list(colour)}
         for i, (name, colour) in enumerate(zip(label_set.names, label_set.colours, strict=True))

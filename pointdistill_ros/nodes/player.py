@@ -3,7 +3,7 @@
 
 - serialised bytes go from the bag to the publisher untouched
 - waits for a subscriber first and for acknowledgements last: no message is lost at either end
-- at the recorded pace × rate, or stepwise: the next cloud when the last one's result is there
+- at the recorded pace × rate; stepwise also not before the last cloud's result is there
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PlaySettings:
     """How to play."""
 
     rate: float = 1.0
-    """Bag seconds per second."""
+    """Bag seconds per second, at most."""
     loop: bool = False
     clock: bool = False
     """Publish /clock with the recording time."""
@@ -75,15 +75,20 @@ class PlayReport:
 Progress = Callable[[float, float], None]
 """Told the bag seconds played and to be played."""
 
+OnResult = Callable[[BagMessage, bytes, float], None]
+"""Told a sent cloud, its serialised result, and the seconds from publishing to its arrival."""
+
 
 def play_bag(
     path: Path,
     topics: Mapping[str, str],
     settings: PlaySettings,
     progress: Progress = lambda done, total: None,
+    on_result: OnResult = lambda sent, result, seconds: None,
 ) -> PlayReport:
-    """Play the given topics (name in the bag → name on the wire) until the end or KeyboardInterrupt.
+    """Play the topics (name in the bag → name on the wire) until the end or KeyboardInterrupt.
 
+    ``on_result`` is called between two clouds, and only where ``settings`` name a result topic.
     Raises InputError where the bag cannot be read, holds nothing in the chosen span, or a message
     type is not installed.
     """
@@ -97,7 +102,7 @@ def play_bag(
             node = rclpy.create_node("bag_player", context=context, start_parameter_services=False)
             player = _Player(node, reader, topics, kinds, settings)
             try:
-                player.play(progress)
+                player.play(progress, on_result)
             finally:
                 player.close()
         finally:
@@ -115,7 +120,7 @@ class _Player:
         settings: PlaySettings,
     ) -> None:
         self._node, self._reader, self._settings = node, reader, settings
-        self.report = PlayReport({topic: 0 for topic in topics.values()})
+        self.report = PlayReport(dict.fromkeys(topics.values(), 0))
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
         self._wire = dict(topics)
@@ -127,17 +132,18 @@ class _Player:
             qos = QoSProfile(depth=10, durability=durability)
             self._publishers[topic] = node.create_publisher(kinds[topic], name, qos)
         self._clock = node.create_publisher(Clock, "/clock", 10) if settings.clock else None
-        self._results: set[tuple[int, int]] = set()
+        self._results: dict[tuple[int, int], tuple[bytes, float]] = {}
+        """Stamp → serialised result and when it came."""
         if settings.result_topic:
             self._result = node.create_subscription(
                 PointCloud2,
                 settings.result_topic,
-                lambda raw: self._results.add(cdr_stamp(raw)),
+                lambda raw: self._results.update({cdr_stamp(raw): (raw, time.monotonic())}),
                 10,
                 raw=True,
             )
 
-    def play(self, progress: Progress) -> None:
+    def play(self, progress: Progress, on_result: OnResult) -> None:
         begin, end = self._reader.span_ns
         start_ns = begin + int(1e9 * self._settings.start)
         stop_ns = end
@@ -147,7 +153,7 @@ class _Player:
         began = time.monotonic()
         try:
             while True:
-                sent = self._play_once(start_ns, stop_ns, progress)
+                sent = self._play_once(start_ns, stop_ns, progress, on_result)
                 if not sent:
                     raise InputError(
                         f"{self._reader.path}: nothing to play on {', '.join(self._wire)} from "
@@ -166,20 +172,24 @@ class _Player:
         self._executor.shutdown()
         self._node.destroy_node()
 
-    def _play_once(self, start_ns: int, stop_ns: int, progress: Progress) -> int:
+    def _play_once(
+        self, start_ns: int, stop_ns: int, progress: Progress, on_result: OnResult
+    ) -> int:
         total, first, sent = 1e-9 * (stop_ns - start_ns), None, 0
         wall = time.monotonic()
         for message in self._reader.messages(*self._wire, start_ns=start_ns, stop_ns=stop_ns):
             first = message.time_ns if first is None else first
-            if not self._settings.result_topic:
-                due = wall + 1e-9 * (message.time_ns - first) / self._settings.rate
-                self._sleep_until(due, message.time_ns)
+            due = wall + 1e-9 * (message.time_ns - first) / self._settings.rate
+            self._sleep_until(due, message.time_ns)
             self._tell_time(message.time_ns)
+            sent_at = time.monotonic()
             self._publishers[message.topic].publish(bytes(message.cdr))
             self.report.published[self._wire[message.topic]] += 1
             sent += 1
             if self._settings.result_topic and message.topic in self._clouds:
-                self._await_result(message)
+                result = self._await_result(message)
+                if result is not None:
+                    on_result(message, result[0], result[1] - sent_at)
             progress(min(1e-9 * (message.time_ns - start_ns), total), total)
         progress(total, total)
         return sent
@@ -195,16 +205,18 @@ class _Player:
             sec, nanosec = divmod(time_ns, 1_000_000_000)
             self._clock.publish(Clock(clock=Time(sec=sec, nanosec=nanosec)))
 
-    def _await_result(self, message: BagMessage) -> None:
+    def _await_result(self, message: BagMessage) -> tuple[bytes, float] | None:
         stamp = cdr_stamp(message.cdr)
         until = time.monotonic() + self._settings.result_timeout
         while stamp not in self._results:
             if time.monotonic() > until:
                 self.report.missing_results += 1
-                return
+                return None
             self._spin(0.05)
             self._tell_time(message.time_ns)
+        result = self._results[stamp]
         self._results.clear()
+        return result
 
     def _wait_for_peers(self) -> None:
         until = time.monotonic() + self._settings.wait
