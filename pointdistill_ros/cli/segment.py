@@ -56,6 +56,11 @@ class SegmenterLike(Protocol):
         """Name of the network."""
         ...
 
+    @property
+    def weights_sha256(self) -> str:
+        """Fingerprint of its weights."""
+        ...
+
     def __call__(self, scan: LidarScan) -> Segmentation:
         """Label a scan."""
         ...
@@ -118,7 +123,7 @@ def segment(
     A folder of scans gives files of the same names. Bad input ends with one line and exit code 2;
     every file is written whole or not at all.
     """
-    from pointdistill_ros.io.sink import open_sink
+    from pointdistill_ros.io.sink import class_info_json, open_sink
 
     summary = Summary()
     sources = _open(inputs, topic, summary, keep_going)
@@ -129,7 +134,9 @@ def segment(
         sources,
         suffix=f".{format.value}",
         layout=layout.value,
-        model_id=segmenter.model_id,
+        class_info=class_info_json(
+            segmenter.label_set, segmenter.model_id, segmenter.weights_sha256
+        ),
     )
     with sink:
         _run(sources, segmenter, sink, summary, keep_going)

@@ -119,7 +119,8 @@ class CloudBytes:
             height, width = int(message.height), int(message.width)
             point_step, row_step = int(message.point_step), int(message.row_step)
             layout = _layout(_field_key(message.fields), point_step, bool(message.is_bigendian))
-            data = memoryview(message.data).cast("B")
+            data = memoryview(message.data)
+            data = data.cast("B") if data.nbytes else memoryview(b"")  # empty views cannot be cast
         except (AttributeError, TypeError, ValueError) as error:
             raise CloudError(f"not a PointCloud2 message ({error})") from error
         if min(height, width, point_step, row_step) < 0:

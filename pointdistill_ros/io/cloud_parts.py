@@ -77,6 +77,7 @@ def encode_labels(
     else:
         raise CloudError(f"unknown output layout {layout!r}; known: {', '.join(LAYOUTS)}")
     data, out = _allocate(cloud.height, cloud.width, step, buffer)
+    row_step = step * cloud.width if len(cloud) else 0  # 0 × any width would not fit 32 bits
     if len(cloud):
         xyz = cloud.xyz()
         packed = xyz.astype("<f4", copy=False).view("V12")
@@ -90,9 +91,7 @@ def encode_labels(
         dense = bool(np.isfinite(xyz).all())
     else:
         dense = True
-    return CloudParts(
-        cloud.height, cloud.width, fields, False, step, step * cloud.width, data, dense
-    )
+    return CloudParts(cloud.height, cloud.width, fields, False, step, row_step, data, dense)
 
 
 def encode_scan(scan: LidarScan, extra: Mapping[str, NDArray[Any]] | None = None) -> CloudParts:
@@ -147,7 +146,7 @@ def _append(cloud: CloudBytes, segmentation: Segmentation, buffer: array[int] | 
         layout.fields + labels,
         layout.bigendian,
         step,
-        step * cloud.width,
+        step * cloud.width if len(cloud) else 0,
         data,
         dense,
     )

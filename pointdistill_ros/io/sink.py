@@ -44,12 +44,12 @@ def open_sink(
     *,
     suffix: str = ".label",
     layout: OutputLayout = "xyzcpe_aligned",
-    model_id: str = "",
+    class_info: str = "",
 ) -> LabelSink:
     """Choose by the path: NAME.mcap is a bag, anything else a folder of ``suffix`` files.
 
-    Raises InputError before anything is written where results would overwrite an input or each
-    other.
+    ``class_info`` is the text for the bag's latched ``/class_info``. Raises InputError, before
+    anything is written, where results would overwrite an input or each other.
     """
     if path.suffix in _FILE_SUFFIXES and not path.is_dir():
         raise InputError(f"{path}: cannot write labels here; expected a folder or NAME.mcap")
@@ -57,7 +57,7 @@ def open_sink(
     if path.resolve() in inputs and (path.suffix == ".mcap" or suffix == ".npz"):
         raise InputError(f"{path}: input and output are the same")
     if path.suffix == ".mcap":
-        return LabelledBag(path, layout, model_id)
+        return LabelledBag(path, layout, class_info)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: a file; expected a folder or NAME.mcap")
     targets: set[Path] = set()
@@ -98,12 +98,11 @@ class LabelledBag:
     files become clouds on ``/points``.
     """
 
-    def __init__(self, path: Path, layout: OutputLayout, model_id: str = "") -> None:
+    def __init__(self, path: Path, layout: OutputLayout, class_info: str = "") -> None:
         self._writer = BagWriter(path)
         self._layout: OutputLayout = layout
-        self._model_id = model_id
+        self._class_info = class_info
         self._last_ns = -PERIOD_NS
-        self._announced = False
 
     def __enter__(self) -> LabelledBag:
         self._writer.__enter__()
@@ -131,27 +130,24 @@ class LabelledBag:
             topic, cloud = "/points", encode_scan(scan)
             labelled = encode_labels(cloud, segmentation, self._layout)
             writer.write_cloud(topic, time_ns, cloud, stamp_ns=stamp_ns, frame=scan.frame)
-        if not self._announced:
-            text = class_info_json(segmentation.label_set, self._model_id)
-            writer.write_text(CLASS_INFO_TOPIC, time_ns, text, latched=True)
-            self._announced = True
+        if self._class_info:
+            writer.write_text(CLASS_INFO_TOPIC, time_ns, self._class_info, latched=True)
+            self._class_info = ""  # once is enough: the topic is latched
         writer.write_cloud(
             f"{topic}/labeled", time_ns, labelled, stamp_ns=stamp_ns, frame=scan.frame
         )
         self._last_ns = max(self._last_ns, time_ns)
 
 
-def class_info_json(label_set: LabelSet, model_id: str) -> str:
-    """Names and colours of the train ids, so that a bag explains its own labels."""
-    classes = [
-        {"id": i, "name": name, "rgb": list(colour)}
-        for i, (name, colour) in enumerate(zip(label_set.names, label_set.colours, strict=True))
-    ]
+def class_info_json(label_set: LabelSet, model_id: str, weights_sha256: str = "") -> str:
+    """What the class ids mean, with the fields of ClassInfo.msg, so that a bag explains itself."""
     return json.dumps(
         {
             "label_set": label_set.name,
             "model_id": model_id,
+            "weights_sha256": weights_sha256,
+            "names": list(label_set.names),
+            "rgb": [channel for colour in label_set.colours for channel in colour],
             "unlabelled": UNLABELLED,
-            "classes": classes,
         }
     )
