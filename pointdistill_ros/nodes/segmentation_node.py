@@ -43,7 +43,8 @@ from pointdistill_ros.segmentation import Segmentation
 STOP_TIMEOUT = 2.0
 """Seconds a frame in work gets to finish when the node stops."""
 TICK = 0.05
-"""Seconds between looks at the health; it is published once a second and when a level changes."""
+"""Seconds between looks at the health; published once a second and when a level or
+the number of publishers changes."""
 
 
 class Labelled(NamedTuple):
@@ -75,7 +76,7 @@ class SegmentationNode(LifecycleNode):
         self._writers: dict[str, messages.CloudWriter] = {}
         self._foreign_stamps = False
         self._health = Health()
-        self._levels: list[int] = []
+        self._condition: list[int] = []
         self._reported = 0.0
 
         self._config = parameters.declare(self, NodeConfig())
@@ -312,10 +313,10 @@ class SegmentationNode(LifecycleNode):
         topic = None if self._subscription is None else self._subscription.topic_name
         publishers = 0 if topic is None else self.count_publishers(topic)
         statuses = self._health.statuses(self.counters, publishers, self._config.diagnostics)
-        levels = [int(status.level) for status in statuses]
+        condition = [publishers, *(int(status.level) for status in statuses)]
         now = time.monotonic()
-        if levels != self._levels or now - self._reported >= 1.0:
-            self._levels, self._reported = levels, now
+        if condition != self._condition or now - self._reported >= 1.0:
+            self._condition, self._reported = condition, now
             device = "" if self._segmenter is None else self._segmenter.device
             stamp = self.get_clock().now().to_msg()
             name = self.get_fully_qualified_name().lstrip("/")

@@ -99,14 +99,12 @@ class Client:
             self.node.destroy_client(client)
 
     def change_state(self, label, node=NODE):
-        """Lifecycle transition: configure, activate, deactivate, cleanup. True on success."""
+        """Lifecycle transition: configure, activate, active_shutdown …; True on success."""
         from lifecycle_msgs.msg import Transition
         from lifecycle_msgs.srv import ChangeState
 
         number = getattr(Transition, f"TRANSITION_{label.upper()}")
-        answer = self.call(
-            ChangeState, f"{node}/change_state", transition=Transition(id=number, label=label)
-        )
+        answer = self.call(ChangeState, f"{node}/change_state", transition=Transition(id=number))
         return answer.success
 
     def state(self, node=NODE):
@@ -168,9 +166,7 @@ def client(monkeypatch):
     pytest.importorskip("rclpy", reason="rclpy is not installed")
     from pointdistill_ros.nodes import transport
 
-    monkeypatch.setenv(
-        transport.profile_variable(), str(transport.config_path(transport.PROFILE))
-    )
+    monkeypatch.setenv(transport.profile_variable(), str(transport.config_path(transport.PROFILE)))
     client = Client()
     yield client
     client.close()
@@ -189,3 +185,4 @@ def start_node(tmp_path):
     yield start
     for node in started:
         node.kill()
+        print(node.log.read_text(), end="")  # shown with a test that failed

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real node with a fake network, as a process of its own: python fake_node.py [--ros-args …].
 
-Class = 0 above the ground (z >= 0), 1 below; FAKE_MILLISECONDS says how long a cloud takes.
+Class = 0 above the ground (z >= 0), 1 below. FAKE_MILLISECONDS says how long a cloud takes,
+FAKE_WEIGHTS names a file that must exist when the model is loaded.
 """
 
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
+from pointdistill_ros.errors import CheckpointError
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.nodes.segmentation_node import SegmentationNode, spin
 from pointdistill_ros.segmentation import Segmentation
@@ -21,8 +24,9 @@ class AboveOrBelow:
     weights_sha256 = "0" * 64
     device, engine, num_parameters = "cpu", "fake", 0
 
-    def __init__(self, milliseconds=0.0):
+    def __init__(self, milliseconds=0.0, weights=__file__):
         self.seconds = 1e-3 * milliseconds
+        self.weights = Path(weights)
 
     def __call__(self, scan):
         time.sleep(self.seconds)
@@ -32,9 +36,12 @@ class AboveOrBelow:
         return Segmentation(labels, 0.75 * some, 0.25 * some, self.label_set, {"network": 1.0}, 7)
 
     def warm_up(self):
-        pass
+        if not self.weights.exists():
+            raise CheckpointError(f"{self.weights}: no such file")
 
 
 if __name__ == "__main__":
-    fake = AboveOrBelow(float(os.environ.get("FAKE_MILLISECONDS", "0")))
+    fake = AboveOrBelow(
+        float(os.environ.get("FAKE_MILLISECONDS", "0")), os.environ.get("FAKE_WEIGHTS", __file__)
+    )
     sys.exit(spin(lambda: SegmentationNode(segmenter=fake)))

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node settings: complete defaults, refusals that name the key, files that match the dataclasses."""
+"""Node settings: complete defaults, refusals that name the key, files that match."""
 
 import dataclasses
 
 import pytest
 import yaml
 
-from pointdistill_ros.config import DiagnosticsConfig, InputConfig, ModelConfig, NodeConfig
-from pointdistill_ros.config import OutputConfig, load_config, parse_config
+from pointdistill_ros.config import (
+    DiagnosticsConfig,
+    InputConfig,
+    ModelConfig,
+    NodeConfig,
+    OutputConfig,
+    load_config,
+    parse_config,
+)
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.resources import config_path
 

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Test process: counts best-effort clouds on /large until something comes on /end; prints them."""
+
+import sys
+
+import rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Empty
+
+from pointdistill_ros.nodes.transport import prepare_transport
+
+if __name__ == "__main__":
+    prepare_transport()
+    rclpy.init()
+    node = rclpy.create_node("receiver")
+    sizes, ended = [], []
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    node.create_subscription(
+        PointCloud2, "/large", lambda cloud: sizes.append(len(cloud.data)), best_effort
+    )
+    node.create_subscription(Empty, "/end", ended.append, 1)
+    while not ended:
+        rclpy.spin_once(node, timeout_sec=0.2)
+    print(len(sizes), set(sizes))
+    node.destroy_node()
+    rclpy.shutdown()
+    sys.exit(0)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Health levels: what raises them, how soon, what lowers them; the clock is turned by hand."""
+
+import pytest
+
+pytest.importorskip("rclpy", reason="rclpy is not installed")
+
+from builtin_interfaces.msg import Time
+
+from pointdistill_ros.config import DiagnosticsConfig
+from pointdistill_ros.errors import CloudError
+from pointdistill_ros.nodes.diagnostics import HOLD, Health, Level, diagnostic_array
+from pointdistill_ros.nodes.worker import Counters
+
+PERIOD = 0.1
+TICK = 0.05
+
+
+class Bench:
+    """A health with a hand-turned clock, looked at every TICK as the node does."""
+
+    def __init__(self):
+        self.now = 50.0
+        self.health = Health(clock=lambda: self.now)
+        self.counters, self.publishers, self.limits = Counters(), 1, DiagnosticsConfig()
+
+    def look(self):
+        """Name → status."""
+        statuses = self.health.statuses(self.counters, self.publishers, self.limits)
+        return {status.name: status for status in statuses}
+
+    def levels(self):
+        return {name: status.level for name, status in self.look().items()}
+
+    def drive(self, clouds, age=0.05):
+        """Clouds at the sensor's period, each with a result."""
+        for _ in range(clouds):
+            self.now += PERIOD
+            self.health.arrived()
+            self.health.finished(age, age)
+            self.look()
+
+    def wait_for(self, name, level, limit):
+        """Seconds until a status has a level."""
+        began = self.now
+        while self.levels()[name] != level:
+            assert self.now - began < limit, f"{name} not {level.name} after {limit} s"
+            self.now += TICK
+        return self.now - began
+
+
+@pytest.fixture
+def bench():
+    bench = Bench()
+    bench.health.loaded({"device": "cpu"})
+    bench.health.activated()
+    return bench
+
+
+def test_a_node_that_is_not_active_is_stale_not_broken():
+    bench = Bench()
+    assert set(bench.levels().values()) == {Level.STALE}
+
+
+def test_a_steady_sensor_is_fine(bench):
+    bench.drive(30)
+    assert set(bench.levels().values()) == {Level.OK}
+    values = bench.look()["timing"].values
+    assert values["output Hz"] == "10.00"
+    assert values["age p95 ms"] == "50.0"
+    assert bench.health.summary == (0, "")
+
+
+def test_a_silent_sensor_is_noticed_within_two_periods(bench):
+    bench.drive(30)
+    assert bench.wait_for("input", Level.WARN, 1.0) <= 2 * PERIOD + 0.1
+    bench.publishers = 0
+    bench.wait_for("input", Level.ERROR, 1.0)
+    status = bench.look()["input"]
+    assert status.message == "no cloud for over 1 s, no publisher"
+    assert bench.health.summary == (2, f"input: {status.message}")
+
+
+def test_a_level_outlives_its_cause_by_the_hold_time(bench):
+    bench.drive(30)
+    bench.wait_for("input", Level.ERROR, 2.0)
+    began = bench.now
+    while bench.levels()["input"] == Level.ERROR:
+        bench.drive(1)
+    assert HOLD - PERIOD <= bench.now - began <= HOLD + 2 * PERIOD
+
+
+def test_a_publisher_without_data_gets_the_dds_hint(bench):
+    assert bench.levels()["input"] == Level.OK
+    bench.now += bench.limits.silent_after
+    status = bench.look()["input"]
+    assert status.level == Level.WARN
+    assert "publisher present, no data" in status.message
+    assert "DDS buffers" in status.message
+    bench.publishers = 0
+    assert bench.look()["input"].message == "no publisher"
+
+
+def test_incompatible_qos_is_an_error(bench):
+    bench.health.incompatible("RELIABILITY")
+    status = bench.look()["input"]
+    assert (status.level, status.message) == (
+        Level.ERROR,
+        "publisher with incompatible QoS: RELIABILITY",
+    )
+
+
+def test_one_bad_cloud_warns_three_in_a_row_are_an_error(bench):
+    bench.drive(5)
+    for level in (Level.WARN, Level.WARN, Level.ERROR):
+        bench.health.arrived()
+        bench.health.refused(CloudError("cloud has no field 'z'"))
+        status = bench.look()["input"]
+        assert (status.level, status.message) == (level, "bad cloud: cloud has no field 'z'")
+    bench.drive(30)
+    status = bench.look()["input"]
+    assert status.level == Level.OK
+    assert status.values["last bad cloud"] == "cloud has no field 'z'"
+
+
+def test_a_failing_network_is_the_models_error(bench):
+    bench.drive(5)
+    bench.health.refused(RuntimeError("out of memory"))
+    status = bench.look()["model"]
+    assert status.level == Level.ERROR
+    assert status.message == "failed on the last cloud: RuntimeError: out of memory"
+    bench.drive(30)
+    assert bench.levels()["model"] == Level.OK
+
+
+def test_a_model_that_cannot_be_loaded_is_an_error():
+    bench = Bench()
+    bench.health.unloaded("cannot load model x: no such file")
+    status = bench.look()["model"]
+    assert (status.level, status.message) == (Level.ERROR, "cannot load model x: no such file")
+
+
+@pytest.mark.parametrize(
+    ("age", "level"), [(0.19, Level.OK), (0.25, Level.WARN), (1.1, Level.ERROR)]
+)
+def test_old_results_are_judged_by_the_limits(bench, age, level):
+    bench.drive(20, age=age)
+    assert bench.levels()["timing"] == level
+
+
+def test_dropped_clouds_warn_while_they_are_dropped(bench):
+    bench.drive(10)
+    bench.counters = Counters(received=20, processed=15, overwritten=5)
+    assert bench.levels()["timing"] == Level.WARN
+    bench.drive(130)
+    assert bench.levels()["timing"] == Level.OK
+    assert bench.look()["timing"].values["dropped: overwritten"] == "5"
+
+
+def test_the_message_carries_level_hardware_and_values(bench):
+    bench.drive(3)
+    array = diagnostic_array("lidar/segmentation_node", "cpu", Time(sec=7), bench.look().values())
+    assert array.header.stamp.sec == 7
+    assert [status.name for status in array.status] == [
+        "lidar/segmentation_node: model",
+        "lidar/segmentation_node: input",
+        "lidar/segmentation_node: timing",
+    ]
+    assert {status.hardware_id for status in array.status} == {"cpu"}
+    assert array.status[0].level == b"\x00"
+    assert {v.key: v.value for v in array.status[1].values}["publishers"] == "1"

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lifecycle over DDS: every transition, failures that leave the node usable, no leak."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.ros
+NODE = "/segmentation_node"
+LABELS = f"{NODE}/labeled_points"
+MANUAL = ("--ros-args", "-p", "autostart:=false")
+CYCLES, WARM_UP_CYCLES = 20, 5
+MAX_GROWTH_KIB = 2048
+"""Resident memory that the cycles after the warm-up may add; one leaked cloud is 1.9 MB."""
+
+
+@pytest.fixture
+def bench(client):
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import PointCloud2
+
+    client.listen(PointCloud2, LABELS)
+    client.listen(DiagnosticArray, "/diagnostics")
+    client.points = client.publisher()
+    return client
+
+
+def model_status(bench):
+    found = [
+        status
+        for array in bench.got["/diagnostics"][-1:]
+        for status in array.status
+        if status.name.endswith(": model")
+    ]
+    return (found[0].level, found[0].message) if found else (b"", "")
+
+
+def process_state(pid):
+    """Threads, open files and resident KiB of a process."""
+    folder = Path("/proc") / str(pid)
+    lines = dict(
+        line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
+    )
+    return {
+        "threads": int(lines["Threads"]),
+        "files": len(list((folder / "fd").iterdir())),
+        "KiB": int(lines["VmRSS"].split()[0]),
+    }
+
+
+def test_without_autostart_the_manager_leads(bench, start_node, cloud):
+    start_node(*MANUAL)
+    assert bench.state() == "unconfigured"
+    for transition, state in [
+        ("configure", "inactive"),
+        ("activate", "active"),
+        ("deactivate", "inactive"),
+        ("activate", "active"),
+        ("deactivate", "inactive"),
+        ("cleanup", "unconfigured"),
+    ]:
+        assert bench.change_state(transition)
+        assert bench.state() == state
+        assert bool(bench.node.count_subscribers("/points")) == (state == "active")
+    assert not bench.change_state("activate"), "unconfigured nodes cannot be activated"
+
+
+def test_a_model_that_cannot_be_loaded_fails_configure_with_the_reason(
+    bench, start_node, cloud, tmp_path
+):
+    weights = tmp_path / "weights.safetensors"
+    node = start_node(FAKE_WEIGHTS=str(weights))
+    reason = f"cannot load model student: {weights}: no such file"
+    bench.until(lambda: model_status(bench) == (b"\x02", reason))
+    assert bench.state() == "unconfigured"
+    assert reason in node.log.read_text()
+    assert not bench.change_state("configure")
+    assert bench.state() == "unconfigured"
+
+    weights.touch()
+    assert bench.change_state("configure")
+    assert bench.change_state("activate")
+    bench.until(lambda: model_status(bench) == (b"\x00", "loaded"), timeout=5)
+    bench.until(lambda: bench.points.get_subscription_count())
+    bench.spin(0.3)
+    bench.points.publish(cloud(10))
+    bench.until(lambda: bench.got[LABELS])
+
+
+def test_deactivate_ends_within_the_frame_in_work(bench, start_node, cloud):
+    start_node(FAKE_MILLISECONDS="500")
+    bench.until(lambda: bench.points.get_subscription_count())
+    bench.until(lambda: bench.node.count_publishers(LABELS))
+    bench.spin(0.3)
+    for _ in range(5):
+        bench.points.publish(cloud(10))
+        bench.spin(0.02)
+    began = time.monotonic()
+    assert bench.change_state("deactivate")
+    assert time.monotonic() - began < 1.0
+    bench.spin(0.2)
+    assert len(bench.got[LABELS]) == 1, "the frame in work, not the waiting one"
+
+
+def test_twenty_cycles_leave_nothing_behind(bench, start_node, cloud):
+    node = start_node(*MANUAL)
+    states, clouds = [], 0
+    for _ in range(CYCLES):
+        for transition in ("configure", "activate"):
+            assert bench.change_state(transition)
+        bench.until(lambda: bench.points.get_subscription_count())
+        bench.until(lambda: bench.node.count_publishers(LABELS))
+        clouds = len(bench.got[LABELS])
+        while len(bench.got[LABELS]) == clouds:
+            bench.points.publish(cloud(120_000))
+            bench.spin(0.1)
+        for transition in ("deactivate", "cleanup"):
+            assert bench.change_state(transition)
+        bench.until(lambda: not bench.node.count_publishers(LABELS))
+        states.append(process_state(node.process.pid))
+    assert not bench.node.count_publishers(f"{NODE}/class_info")
+    settled = states[WARM_UP_CYCLES:]
+    for quantity in ("threads", "files"):
+        assert len({state[quantity] for state in settled}) == 1, [s[quantity] for s in states]
+    growth = settled[-1]["KiB"] - settled[0]["KiB"]
+    assert growth < MAX_GROWTH_KIB, [s["KiB"] for s in states]
+    assert node.interrupt() == 0
+
+
+def test_shutdown_from_active_is_clean(bench, start_node):
+    node = start_node()
+    bench.until(lambda: bench.points.get_subscription_count())
+    assert bench.change_state("active_shutdown")
+    assert bench.state() == "finalized"
+    assert node.interrupt() == 0
+    assert "Traceback" not in node.log.read_text()
