@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pointdistill simulate: a labelled drive along a procedural street, as bag or SemanticKITTI folder."""
+"""pointdistill simulate: a labelled drive along a procedural street, as bag or folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def simulate(
     from pointdistill_ros.errors import InputError
     from pointdistill_ros.simulation.drive import Drive
     from pointdistill_ros.simulation.export import write_bag, write_folder
-    from pointdistill_ros.simulation.street import named_style
+    from pointdistill_ros.simulation.styles import named_style
 
     if out.suffix not in (".mcap", ""):
         raise InputError(f"{out}: expected NAME.mcap or a folder name without suffix")

@@ -14,12 +14,20 @@ from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.simulation.lidar import Lidar, LidarConfig, Target
 from pointdistill_ros.simulation.mesh import Array, merge
 from pointdistill_ros.simulation.scenes import Scene
-from pointdistill_ros.simulation.street import STYLES, Style, named_style
+from pointdistill_ros.simulation.styles import CHARACTERS, STYLES, Style, named_style
 
 PERIOD = 0.1
 """Seconds per turn of the lidar."""
 _MARGIN = 95.0
 """Street before the first and after the last place of the sensor, metres."""
+_RACK = (
+    (167, 13, -17.5),
+    (-167, 14, -19.5),
+    (-67, 7, -15.5),
+    (-5, 16, -21.0),
+    (-130, 4, -21),
+    (140, 9, -22),
+)
 _START_NS = 1_700_000_000_000_000_000
 
 
@@ -61,12 +69,13 @@ class Drive:
         self.organised, self.compensated = organised, compensated
         self._lidar = Lidar(LidarConfig.named(lidar))
         rng = _generator(seed, 0)
-        drawn = named_style(str(rng.choice(STYLES, p=[0.45, 0.25, 0.2, 0.1])))
+        drawn = named_style(
+            str(rng.choice(STYLES, p=[CHARACTERS[style].share for style in STYLES]))
+        )
         self.style = drawn if style is None else named_style(style)
-        pace = {"suburban": (3, 9), "urban": (2, 9), "country": (8, 17), "highway": (18, 28)}
-        self.speed = float(rng.uniform(*pace[self.style]))
+        self.speed = float(rng.uniform(*CHARACTERS[self.style].ego_speed))
         self.height = float(rng.normal(1.73, 0.03))
-        scene = Scene(rng, self.style, -_MARGIN, self.speed * PERIOD * frames + _MARGIN)
+        scene = Scene(rng, self.style, -_MARGIN, self.speed * PERIOD * frames + _MARGIN, self.speed)
         self._street, self._movers = scene.street, scene.movers
         self._static = Target(scene.static)
         self._sway = rng.normal(0, 0.004, (2, 3)), rng.uniform(0, 2 * np.pi, (2, 3))
@@ -93,9 +102,8 @@ class Drive:
         rays = _rotate(turn[None], lidar.directions)  # [beams, columns, 3]
 
         # 2. what stands and what moves
-        moved = [m.at(self._street, time) for m in self._movers]
-        near = [m for m in moved if m is not None and _distance(m.corners, pose) < 90]
-        targets = [self._static, Target(merge(near))]
+        moved = [m.at(self._street, time, self.speed * time) for m in self._movers]
+        targets = [self._static, Target(merge([mesh for mesh in moved if mesh is not None]))]
 
         # 3. measure
         sweep = lidar.sweep(targets, origins, rays, _generator(self.seed, i + 1), self._blocked)
@@ -136,7 +144,7 @@ class Drive:
         (size, phase), t = self._sway, time + since
         rate = np.array([2.0, 3.3, 5.1])
         roll, sway = ((size[k] * np.sin(rate * t[:, None] + phase[k])).sum(1) for k in (0, 1))
-        pitch = sway - np.arctan(street.slope(float(self.speed * time)))
+        pitch = sway - np.arctan(street.slope(s))
         yaw = street.heading(s)
         cr, sr, cp, sp, cy, sy = (f(a) for a in (roll, pitch, yaw) for f in (np.cos, np.sin))
         rotation = np.stack(
@@ -169,28 +177,16 @@ def _rotate(rotation: Array, vectors: Array) -> Array:
     )
 
 
-def _distance(corners: Array, pose: Array) -> float:
-    """From the sensor to the first corner of a mesh, metres."""
-    return float(np.abs(corners[0, 0, :2] - pose[:2, 3]).max())
-
-
 def _own_vehicle(rng: np.random.Generator, lidar: Lidar) -> NDArray[np.bool_] | None:
     """Directions hidden by the roof rack, [beams, columns]: steep beams at a few azimuths."""
     if rng.random() < 0.25:
         return None
     elevation = np.asarray(lidar.config.elevations)[:, None]
     hidden = np.zeros((lidar.config.beams, lidar.config.columns), bool)
-    # azimuth, half width, top elevation as seen in KITTI, in degrees
-    for azimuth, half, top in (
-        (159, 13, -14),
-        (-161, 14, -14),
-        (-67, 9, -16.5),
-        (0, 18, -22),
-        (128, 8, -22),
-    ):
-        centre = azimuth + rng.normal(0, 4)
-        away = np.abs((lidar.azimuth - centre + 180) % 360 - 180)[None]
-        hidden |= (
-            elevation < top + rng.normal(0, 1) - 7 * (away / (half * rng.uniform(0.8, 1.2))) ** 2
-        )
+    # azimuth, half width, top elevation in degrees, as KITTI's car shows them
+    for azimuth, half, top in _RACK:
+        away = np.abs((lidar.azimuth - azimuth - rng.normal(0, 3) + 180) % 360 - 180)[None]
+        away = away / (half * rng.uniform(0.85, 1.15))
+        hidden |= elevation < top + rng.normal(0, 0.7) - 6 * away**4
+    hidden |= elevation < -24.6
     return hidden

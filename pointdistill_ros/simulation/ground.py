@@ -8,6 +8,7 @@ import numpy as np
 from pointdistill_ros.simulation.materials import material
 from pointdistill_ros.simulation.mesh import Array, Mesh, merge, quads, relief
 from pointdistill_ros.simulation.street import REACH, Street
+from pointdistill_ros.simulation.styles import NEVER
 
 Patch = tuple[float, float, float, float, str, float]
 """s from, s to, d from, d to, material, height: painted over what lies below."""
@@ -16,8 +17,8 @@ Patch = tuple[float, float, float, float, str, float]
 def ground(street: Street, rng: np.random.Generator) -> Mesh:
     """All ground of a street, in the world frame."""
     patches = [*_strips(street), *_driveways(street, rng), *_crossings(street)]
-    s = _lines([edge for p in patches for edge in p[0:2]], street.start, street.end, 3.0)
-    d = _lines([edge for p in patches for edge in p[2:4]], -REACH, REACH, 3.0)
+    s = _lines([edge for p in patches for edge in p[0:2]], street.start, street.end, 2.0)
+    d = _lines([edge for p in patches for edge in p[2:4]], -REACH, REACH, 2.0)
     kind = np.full((len(s) - 1, len(d) - 1), material("grass"), np.uint8)
     height = np.zeros(kind.shape)
     middle_s, middle_d = (s[:-1] + s[1:]) / 2, (d[:-1] + d[1:]) / 2
@@ -30,7 +31,7 @@ def ground(street: Street, rng: np.random.Generator) -> Mesh:
     corners, kinds = relief(s, d, kind, height, edge)
     tint = np.float32(1) + np.float32(0.08) * rng.standard_normal(256, np.float32)[kinds]
     mesh = Mesh(corners, kinds, tint * rng.uniform(0.9, 1.12))
-    return merge([street.bend(mesh), street.bend_all(_lane_marks(street, rng))])
+    return merge([street.bend(mesh), *map(street.bend, _lane_marks(street, rng))])
 
 
 def _lines(wanted: list[float], low: float, high: float, step: float) -> Array:
@@ -60,14 +61,14 @@ def _strips(street: Street) -> list[Patch]:
 def _driveways(street: Street, rng: np.random.Generator) -> list[Patch]:
     """Lowered kerbs and paved ways to the houses."""
     patches: list[Patch] = []
-    if street.style == "highway":
+    every = street.character.driveway_every
+    if every >= NEVER:
         return patches
-    every = {"suburban": 18.0, "urban": 45.0, "country": 90.0}[street.style]
     for side in street.sides:
         s = street.start + float(rng.uniform(0, every))
         while s < street.end - 5:
             width = float(rng.uniform(2.6, 5.0))
-            surface = str(rng.choice(["parking", "paving", "gravel"], p=[0.5, 0.4, 0.1]))
+            surface = str(rng.choice(["parking", "paving", "gravel"], p=[0.35, 0.5, 0.15]))
             if street.free(s + width / 2, side.sign, 4):
                 for strip in side.strips:
                     outer = min(strip.outer, side.front + 5)
@@ -117,7 +118,7 @@ def _lane_marks(street: Street, rng: np.random.Generator) -> list[Mesh]:
         lanes = int(round(2 * w / 3.6))
         for k in range(1, lanes):
             dashes(-w + k * 2 * w / lanes, 4.0, 8.0)
-    elif rng.random() < {"suburban": 0.35, "urban": 0.8, "country": 0.7}[street.style]:
+    elif rng.random() < street.character.marks:
         dashes(0.0, 3.0, float(rng.choice([3.0, 6.0])))
     if street.style in ("highway", "country") and rng.random() < 0.8:
         dashes(w - 0.25, 6.0, 0.0)

@@ -45,8 +45,10 @@ class LidarConfig:
     """Metres; nearer returns are dropped."""
     max_range: float = 120.0
     """Metres."""
-    range_noise: float = 0.015
+    range_noise: float = 0.02
     """Standard deviation, metres."""
+    range_bias: float = 0.01
+    """Standard deviation of the beams' constant range errors, metres."""
     range_step: float = 0.002
     """Resolution of the range, metres."""
     intensity_step: float = 0.01
@@ -156,8 +158,9 @@ class Lidar:
         self.azimuth = np.degrees(azimuth[0])
         # the receivers of one sensor type differ in the same way in every drive
         seed = int.from_bytes(config.name.encode(), "little")
-        gains = np.random.Generator(np.random.PCG64(seed)).standard_normal(config.beams)
-        self.gain = np.clip(1 + config.gain_spread * gains, 0.6, 1.4).astype(np.float32)
+        draws = np.random.Generator(np.random.PCG64(seed)).standard_normal((2, config.beams))
+        self.gain = np.clip(1 + config.gain_spread * draws[0], 0.6, 1.4).astype(np.float32)
+        self.bias = config.range_bias * np.clip(draws[1], -2, 2)
 
     def sweep(
         self,
@@ -187,7 +190,9 @@ class Lidar:
             distance.reshape(shape), chance[0].reshape(shape), chance[1].reshape(shape)
         )
         measured = (
-            measured.reshape(-1) + c.range_noise * noise[0] + materials.ROUGHNESS[kind] * noise[1]
+            (measured + self.bias[:, None]).reshape(-1)
+            + c.range_noise * noise[0]
+            + materials.ROUGHNESS[kind] * noise[1]
         )
 
         falloff = np.interp(distance, *_FALLOFF).astype(np.float32)

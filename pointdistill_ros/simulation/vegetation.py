@@ -30,7 +30,7 @@ def _blob(
 def tree(rng: np.random.Generator, height: float, conifer: bool = False) -> Mesh:
     """A tree of the given height at the origin: trunk, branches, canopy."""
     girth = height * float(rng.uniform(0.012, 0.022)) + 0.05
-    bare = height * float(rng.uniform(0.08, 0.2) if conifer else rng.uniform(0.2, 0.4))
+    bare = height * float(rng.uniform(0.03, 0.15) if conifer else rng.uniform(0.12, 0.36))
     lean = rng.normal(0, 0.02 * height, 2)
     top = np.array([lean[0], lean[1], height * 0.8])
     parts = [tube((0, 0, -0.3), top, (girth, girth * 0.3), "bark", 8)]
@@ -81,6 +81,20 @@ def hedge(rng: np.random.Generator, length: float, height: float, depth: float) 
     outward = np.where(centres[:, 1] > 0, 1, -1) * depth / 2
     centres[face, 1] = outward[face] + rng.normal(0, 0.05, face.sum())
     return merge([core, _leaves(rng, centres, 0.09, "hedge")])
+
+
+def thicket(rng: np.random.Generator, length: float, height: float, depth: float) -> Mesh:
+    """Undergrowth or the edge of a wood along +x, from y = 0 backwards, with a lumpy front."""
+    lumps = []
+    for x in np.arange(0, length, 0.8):
+        for _ in range(2):
+            size = float(rng.uniform(0.5, 1.0)) * min(height, 2.4) * 0.55
+            z = float(rng.uniform(0.25, 1.0)) ** 1.3 * max(height - size, size)
+            y = float(rng.uniform(0, depth)) * (0.4 + 0.6 * z / height)
+            radii = size * np.array([1.0, 0.8, rng.uniform(0.7, 1.2)])
+            lumps.append(_blob(rng, int(150 * size * size) + 25, np.array([x, y, z]), radii, 0.45))
+    points = np.concatenate(lumps)
+    return _leaves(rng, points[points[:, 2] > 0.02], 0.15, "leaves")
 
 
 def tufts(rng: np.random.Generator, length: float, width: float, height: float) -> Mesh:
