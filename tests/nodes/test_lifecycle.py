@@ -82,7 +82,7 @@ def test_a_model_that_cannot_be_loaded_fails_configure_with_the_reason(
     assert bench.change_state("configure")
     assert bench.change_state("activate")
     bench.until(lambda: model_status(bench) == (b"\x00", "loaded"), timeout=5)
-    bench.until(lambda: bench.points.get_subscription_count())
+    bench.until(bench.points.get_subscription_count)
     bench.spin(0.3)
     bench.points.publish(cloud(10))
     bench.until(lambda: bench.got[LABELS])
@@ -90,7 +90,7 @@ def test_a_model_that_cannot_be_loaded_fails_configure_with_the_reason(
 
 def test_deactivate_ends_within_the_frame_in_work(bench, start_node, cloud):
     start_node(FAKE_MILLISECONDS="500")
-    bench.until(lambda: bench.points.get_subscription_count())
+    bench.until(bench.points.get_subscription_count)
     bench.until(lambda: bench.node.count_publishers(LABELS))
     bench.spin(0.3)
     for _ in range(5):
@@ -109,7 +109,7 @@ def test_twenty_cycles_leave_nothing_behind(bench, start_node, cloud):
     for _ in range(CYCLES):
         for transition in ("configure", "activate"):
             assert bench.change_state(transition)
-        bench.until(lambda: bench.points.get_subscription_count())
+        bench.until(bench.points.get_subscription_count)
         bench.until(lambda: bench.node.count_publishers(LABELS))
         clouds = len(bench.got[LABELS])
         while len(bench.got[LABELS]) == clouds:
@@ -130,7 +130,7 @@ def test_twenty_cycles_leave_nothing_behind(bench, start_node, cloud):
 
 def test_shutdown_from_active_is_clean(bench, start_node):
     node = start_node()
-    bench.until(lambda: bench.points.get_subscription_count())
+    bench.until(bench.points.get_subscription_count)
     assert bench.change_state("active_shutdown")
     assert bench.state() == "finalized"
     assert node.interrupt() == 0

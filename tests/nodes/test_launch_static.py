@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch files would start, checked against the node; a stand-in replaces ROS launch."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("lifecycle_msgs", reason="ROS messages are not installed")
+
+from pointdistill_ros.config import NodeConfig
+from pointdistill_ros.nodes.parameters import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+launch = runpy.run_path(str(Path(__file__).with_name("launch_stand_in.py")))["launch"]
+FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+PARAMETERS = {s.name: s.default for s in settings(NodeConfig())} | {"use_sim_time": False}
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.name)
+def start(request, monkeypatch):
+    """Run one launch file with some arguments."""
+    return lambda **values: launch(request.param, monkeypatch, **values)
+
+
+def of_kind(actions, kind):
+    return [action for action in actions if type(action).__name__ == kind]
+
+
+def node_of(actions, kind="Node"):
+    (node,) = [a for a in of_kind(actions, kind) if a.kwargs["package"] == "pointdistill_ros"]
+    return node.kwargs
+
+
+def flattened(data, prefix=""):
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def test_there_is_a_launch_file():
+    assert [path.name for path in FILES] == ["segmentation.launch.py"]
+
+
+def test_every_argument_has_a_description_and_a_valid_default(start):
+    arguments, _ = start()
+    assert {a.name for a in arguments} >= {
+        *("params_file", "model", "namespace", "use_sim_time", "input_topic"),
+        *("device", "autostart", "log_level", "rviz", "dds_transport"),
+    }
+    for argument in arguments:
+        assert len(argument.kwargs["description"]) > 15, argument.name
+        choices = argument.kwargs.get("choices")
+        assert choices is None or argument.kwargs["default_value"] in choices
+
+
+def test_every_choice_can_be_started(start):
+    arguments, _ = start()
+    for argument in arguments:
+        for choice in argument.kwargs.get("choices", []):
+            _, actions = start(**{argument.name: choice})
+            assert of_kind(actions, "Node") or of_kind(actions, "LifecycleNode")
+
+
+def test_executables_are_installed_programs(start):
+    block = re.search(r"set\(EXECUTABLES\s+(.*?)\)", (ROOT / "CMakeLists.txt").read_text(), re.S)
+    installed = {line.partition("=")[0] for line in block[1].split()}
+    for values in ({}, {"autostart": "false"}, {"rviz": "true"}):
+        _, actions = start(**values)
+        for node in of_kind(actions, "Node") + of_kind(actions, "LifecycleNode"):
+            if node.kwargs["package"] == "pointdistill_ros":
+                assert node.kwargs["executable"] in installed
+            else:
+                assert (node.kwargs["package"], node.kwargs["executable"]) == ("rviz2", "rviz2")
+
+
+def test_parameters_exist_with_their_type(start):
+    _, actions = start(model="teacher", device="cuda:1", use_sim_time="true")
+    file, overrides = node_of(actions)["parameters"]
+    from_file = yaml.safe_load(Path(file).read_text())["/**"]["ros__parameters"]
+    for name, value in [*flattened(from_file), *overrides.items()]:
+        assert name in PARAMETERS
+        assert type(value) is type(PARAMETERS[name]), name
+    assert overrides == {
+        "use_sim_time": True,
+        "autostart": True,
+        "model.path": "teacher",
+        "model.device": "cuda:1",
+    }
+
+
+def test_empty_arguments_leave_the_parameter_file_alone(start):
+    _, actions = start()
+    assert node_of(actions)["parameters"][1] == {"use_sim_time": False, "autostart": True}
+
+
+def test_remaps_name_topics_of_the_node(start):
+    source = (ROOT / "pointdistill_ros/nodes/segmentation_node.py").read_text()
+    _, actions = start(input_topic="/velodyne_points", namespace="front")
+    node = node_of(actions)
+    assert node["remappings"] == [("points", "/velodyne_points")]
+    assert '"points"' in source
+    assert node["namespace"] == "front"
+
+
+def test_with_autostart_false_launch_leads_the_lifecycle(start):
+    _, actions = start(autostart="false")
+    handler, node, configure = actions
+    assert node_of(actions, "LifecycleNode")["parameters"][1]["autostart"] is False
+    from lifecycle_msgs.msg import Transition
+
+    change = configure.kwargs["event"].kwargs
+    assert change["transition_id"] == Transition.TRANSITION_CONFIGURE
+    assert change["lifecycle_node_matcher"].args == (node,)
+    on = handler.args[0].kwargs
+    assert (on["target_lifecycle_node"], on["start_state"], on["goal_state"]) == (
+        node,
+        "configuring",
+        "inactive",
+    )
+    (activate,) = on["entities"]
+    assert activate.kwargs["event"].kwargs["transition_id"] == Transition.TRANSITION_ACTIVATE
+
+
+@pytest.mark.parametrize(
+    ("choice", "variables"),
+    [
+        ("auto", []),
+        ("default", [("FASTDDS_BUILTIN_TRANSPORTS", "DEFAULT")]),
+        ("udp_large", [("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4?sockets_size=4MB")]),
+        ("large_data", [("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")]),
+    ],
+)
+def test_transports_are_environment_variables_set_before_the_nodes(start, choice, variables):
+    _, actions = start(dds_transport=choice)
+    count = len(variables)
+    assert [a.args for a in actions[:count]] == variables
+    assert not of_kind(actions[count:], "SetEnvironmentVariable")
+
+
+def test_the_shared_memory_transport_names_our_profile(start):
+    _, actions = start(dds_transport="shm_large")
+    variable, path = actions[0].args
+    assert variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    assert Path(path).samefile(ROOT / "config/fastdds_large_clouds.xml")
+
+
+def test_rviz_shows_what_the_node_publishes(start):
+    _, actions = start(rviz="true")
+    (rviz,) = [a.kwargs for a in of_kind(actions, "Node") if a.kwargs["package"] == "rviz2"]
+    layout = yaml.safe_load(Path(rviz["arguments"][1]).read_text())
+    topics = [
+        d["Topic"]["Value"] for d in layout["Visualization Manager"]["Displays"] if "Topic" in d
+    ]
+    assert topics == ["segmentation_node/visualization"]
