@@ -23,6 +23,7 @@ DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "
 DATATYPE_OF = {np.dtype(code): number for number, code in DATATYPES.items()}
 
 _MAX_FIELDS = 1024
+_MAX_POINT_STEP = 1 << 30  # numpy cannot describe larger items
 
 
 class CloudMessage(Protocol):
@@ -125,6 +126,8 @@ class CloudBytes:
             raise CloudError(f"not a PointCloud2 message ({error})") from error
         if min(height, width, point_step, row_step) < 0:
             raise CloudError("cloud has a negative height, width, point_step or row_step")
+        if point_step > _MAX_POINT_STEP:
+            raise CloudError(f"cloud has point_step {point_step}; at most {_MAX_POINT_STEP}")
         if height * width and not point_step:
             raise CloudError(f"cloud has {height} × {width} points of point_step 0")
         row = width * point_step

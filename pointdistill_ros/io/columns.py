@@ -84,7 +84,7 @@ def _inverse(value: float) -> np.float32:
 
 def _percentile(intensity: NDArray[np.float32]) -> float:
     sample = intensity[:: 1 + (len(intensity) - 1) // _PERCENTILE_SAMPLES]
-    rank = int(_PERCENTILE * (len(sample) - 1))
+    rank = math.ceil(_PERCENTILE * (len(sample) - 1))
     return float(np.partition(sample, rank)[rank])
 
 

@@ -162,7 +162,12 @@ def read_npz(path: Path) -> LidarScan:
     Packed scans are understood too: ``xyz`` int16 with metres = xyz ÷ ``q``, ``inten`` uint8.
     Raises InputError.
     """
-    with _numpy_errors(path), np.load(path, allow_pickle=False) as archive:
+    # opened here, because numpy leaves the file open where the archive is damaged
+    with (
+        _numpy_errors(path),
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as archive,
+    ):
         names = {"q", "inten", "xyz", "points", *"xyz"} | {
             *INTENSITY_NAMES,
             *RING_NAMES,

@@ -162,7 +162,7 @@ def test_intensity_field_is_chosen():
     assert decode(cloud).intensity.tolist() == [1, 1, 1, 1]
     chosen = decode(cloud, DecodeOptions(intensity_field="reflectivity"))
     assert chosen.intensity.tolist() == [1, 0, 0, 0]
-    with pytest.raises(CloudError, match="'gloss'.*reflectivity, intensity"):
+    with pytest.raises(CloudError, match=r"'gloss'.*reflectivity, intensity"):
         decode(cloud, DecodeOptions(intensity_field="gloss"))
 
 
