@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Build the messages of msg/ into a venv that holds the ROS wheels: tools/build_messages.sh VENV
+# Build the messages of msg/ into a venv: tools/build_messages.sh VENV
+# against the sourced ROS ($ROS_DISTRO), else against the ROS wheels that the venv holds.
 # Skips when nothing changed. Needs cmake >= 3.20, a C and a C++ compiler.
-# With a sourced ROS installation use `colcon build` instead; it builds everything.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -11,8 +11,13 @@ python=$venv/bin/python
 package=pointdistill_ros
 build=$root/build/messages-$(printf %s "$venv" | sha256sum | cut -c1-12)
 
-# The wheels' bootstrap sets these for its own venv; inherited from another one they mislead.
-unset _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH
+if [[ -n ${ROS_DISTRO:-} ]]; then
+  prefix=${AMENT_PREFIX_PATH:?ROS_DISTRO is set, AMENT_PREFIX_PATH is not: source the setup.bash of ROS}
+else
+  prefix=$venv
+  # The wheels' bootstrap sets these for its own venv; inherited from another one they mislead.
+  unset _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH
+fi
 export PATH=$venv/bin:$PATH VIRTUAL_ENV=$venv
 
 read -r site include numpy_include < <("$python" - <<'PYTHON'
@@ -22,18 +27,20 @@ PYTHON
 )
 
 stamp=$site/$package/msg/.built-from
-state=$({ cat "$root"/msg/*.msg "$root"/CMakeLists.txt "$root"/package.xml "$0"
-          "$python" -m pip freeze --exclude-editable | grep -E '^(ros-|numpy==)'; } | sha256sum)
+state=$({ echo "$prefix"; cat "$root"/msg/*.msg "$root"/CMakeLists.txt "$root"/package.xml "$0"
+          "$python" -m pip freeze --exclude-editable | { grep -E '^(ros-|numpy==)' || true; }; } | sha256sum)
 if [[ -f $stamp && $(<"$stamp") == "$state" ]]; then
   echo "messages: up to date in $venv"
   exit 0
 fi
 
-# The wheels' exported CMake targets name the include folders of the machine that built them.
-echo "messages: pointing the ROS wheels' CMake files at this Python and numpy"
-grep -rlE '/opt/python/' "$venv/share" --include='*.cmake' | xargs -r sed -i -E \
-  -e "s#/opt/python/[^/;\"]+/include/python3\.[0-9]+#$include#g" \
-  -e "s#/opt/python/[^/;\"]+/lib/python3\.[0-9]+/site-packages/numpy/_core/include#$numpy_include#g"
+if [[ $prefix == "$venv" ]]; then
+  # The wheels' exported CMake targets name the include folders of the machine that built them.
+  echo "messages: pointing the ROS wheels' CMake files at this Python and numpy"
+  grep -rlE '/opt/python/' "$venv/share" --include='*.cmake' | xargs -r sed -i -E \
+    -e "s#/opt/python/[^/;\"]+/include/python3\.[0-9]+#$include#g" \
+    -e "s#/opt/python/[^/;\"]+/lib/python3\.[0-9]+/site-packages/numpy/_core/include#$numpy_include#g"
+fi
 
 mkdir -p "$build"
 step() {
@@ -45,7 +52,7 @@ generator=()
 command -v ninja >/dev/null && generator=(-G Ninja)
 step "configuring $(ls "$root"/msg/*.msg | wc -l) messages (CMake)" \
   cmake --fresh -S "$root" -B "$build/tree" "${generator[@]}" -DPOINTDISTILL_MESSAGES_ONLY=ON \
-  -DCMAKE_INSTALL_PREFIX="$venv" -DCMAKE_PREFIX_PATH="$venv" -DPython3_EXECUTABLE="$python" -DBUILD_TESTING=OFF
+  -DCMAKE_INSTALL_PREFIX="$venv" -DCMAKE_PREFIX_PATH="${prefix//:/;}" -DPython3_EXECUTABLE="$python" -DBUILD_TESTING=OFF
 step "compiling" cmake --build "$build/tree"
 
 # Through a staging folder: the generated empty __init__.py must not stand in for the package's
