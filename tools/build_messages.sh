@@ -37,7 +37,7 @@ fi
 if [[ $prefix == "$venv" ]]; then
   # The wheels' exported CMake targets name the include folders of the machine that built them.
   echo "messages: pointing the ROS wheels' CMake files at this Python and numpy"
-  grep -rlE '/opt/python/' "$venv/share" --include='*.cmake' | xargs -r sed -i -E \
+  { grep -rlE '/opt/python/' "$venv/share" --include='*.cmake' || true; } | xargs -r sed -i -E \
     -e "s#/opt/python/[^/;\"]+/include/python3\.[0-9]+#$include#g" \
     -e "s#/opt/python/[^/;\"]+/lib/python3\.[0-9]+/site-packages/numpy/_core/include#$numpy_include#g"
 fi
