@@ -63,7 +63,7 @@ class ModelConfig:
     engine: str = "auto"
     """Form of the network to run; auto takes the fastest one that works on the device."""
     threads: Annotated[int, Range(0, 256)] = 0
-    """CPU threads of the network; 0 leaves one core to the rest of the node."""
+    """CPU threads of the network; 0 takes all cores, but one less where there are more than two."""
 
     def __post_init__(self) -> None:
         check_fields(self)

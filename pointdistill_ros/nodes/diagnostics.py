@@ -30,6 +30,9 @@ WINDOW = 10.0
 PERIODS, MARGIN = 2.0, 0.05
 """A sensor is late after this many of its periods, plus this many seconds."""
 
+SAMPLE = 64
+"""Intensities are judged by every 64th point."""
+
 
 class Level(IntEnum):
     """The levels of diagnostic_msgs/DiagnosticStatus."""
@@ -83,7 +86,7 @@ class Health:
         self._results: deque[tuple[float, float, float]] = deque(maxlen=512)
         self._late: deque[tuple[float, int, int]] = deque(maxlen=512)
         self._bad_in_a_row = 0
-        self._bad_reason = self._incompatible = ""
+        self._bad_reason = self._incompatible = self._doubt = ""
         self._cloud: dict[str, str] = {}
 
     @property
@@ -122,10 +125,10 @@ class Health:
         with self._lock:
             self._incompatible = policy
 
-    def described(self, facts: dict[str, str]) -> None:
-        """What the last readable cloud looked like."""
+    def described(self, facts: dict[str, str], doubt: str = "") -> None:
+        """What the last readable cloud looked like, and why its labels may be wrong."""
         with self._lock:
-            self._cloud = facts
+            self._cloud, self._doubt = facts, doubt
 
     def finished(self, age: float, total: float) -> None:
         """A cloud was labelled: age of the result and time spent on it, seconds."""
@@ -212,7 +215,7 @@ class Health:
         if self._bad_in_a_row:
             level = Level.WARN if self._bad_in_a_row < 3 else Level.ERROR
             return level, f"bad cloud: {self._bad_reason}"
-        return Level.OK, "receiving"
+        return (Level.WARN, self._doubt) if self._doubt else (Level.OK, "receiving")
 
     def _judge_timing(
         self, now: float, counters: Counters, limits: DiagnosticsConfig
@@ -262,14 +265,14 @@ def diagnostic_array(
 
 
 def cloud_facts(cloud: Any, scan: LidarScan) -> dict[str, str]:
-    """What the diagnostics show of a cloud; quantiles from every 64th point."""
+    """What the diagnostics show of a cloud; quantiles from every SAMPLE-th point."""
     facts = {
         "frame": cloud.header.frame_id,
         "points": f"{cloud.height} x {cloud.width}",
         "fields": " ".join(f"{field.name}@{field.offset}" for field in cloud.fields),
     }
     if scan.intensity is not None and len(scan):
-        low, middle, high = np.quantile(scan.intensity[::64], (0.05, 0.5, 0.95))
+        low, middle, high = np.quantile(scan.intensity[::SAMPLE], (0.05, 0.5, 0.95))
         facts["intensity p5 p50 p95"] = f"{low:.3f} {middle:.3f} {high:.3f}"
     return facts
 

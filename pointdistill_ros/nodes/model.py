@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Protocol
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pointdistill_ros.config import ModelConfig
 from pointdistill_ros.errors import PointDistillError
@@ -16,15 +20,21 @@ from pointdistill_ros.segmentation import Segmentation
 class SegmenterLike(Protocol):
     """What the node needs of a segmenter: `pointdistill_ros.Segmenter`, or ten lines in a test."""
 
-    label_set: LabelSet
-    model_id: str
-    weights_sha256: str
-    device: str
-    engine: str
-    num_parameters: int
-
+    @property
+    def label_set(self) -> LabelSet: ...  # noqa: D102
+    @property
+    def model_id(self) -> str: ...  # noqa: D102
+    @property
+    def weights_sha256(self) -> str: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def engine(self) -> str: ...  # noqa: D102
+    @property
+    def num_parameters(self) -> int: ...  # noqa: D102
     def __call__(self, scan: LidarScan) -> Segmentation: ...  # noqa: D102
     def warm_up(self) -> None: ...  # noqa: D102
+    def intensity_warning(self, intensity: NDArray[np.float32]) -> str | None: ...  # noqa: D102
 
 
 def load_segmenter(config: ModelConfig) -> SegmenterLike:
@@ -33,10 +43,19 @@ def load_segmenter(config: ModelConfig) -> SegmenterLike:
         from pointdistill_ros.segmenter import Segmenter
 
         return Segmenter.load(
-            config.path, device=config.device, engine=config.engine, threads=config.threads or None
+            config.path,
+            device=config.device,
+            engine=cast("Any", config.engine),  # the segmenter knows and checks its engines
+            threads=config.threads or default_threads(),
         )
     except ModuleNotFoundError as error:
         raise PointDistillError(
             f"{error.name} is not installed for {sys.executable}; "
             "activate the environment that has it, or pip install it there"
         ) from error
+
+
+def default_threads() -> int:
+    """Leave one core to DDS and the executor, unless that would halve the speed."""
+    cores = len(os.sched_getaffinity(0))
+    return cores - 1 if cores > 2 else cores

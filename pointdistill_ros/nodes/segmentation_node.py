@@ -34,10 +34,11 @@ from pointdistill_ros.config import ModelConfig, NodeConfig
 from pointdistill_ros.errors import PointDistillError
 from pointdistill_ros.io.pointcloud2 import DecodeOptions, decode
 from pointdistill_ros.nodes import messages, parameters
-from pointdistill_ros.nodes.diagnostics import Health, cloud_facts, diagnostic_array
+from pointdistill_ros.nodes.diagnostics import SAMPLE, Health, cloud_facts, diagnostic_array
 from pointdistill_ros.nodes.model import SegmenterLike, load_segmenter
 from pointdistill_ros.nodes.transport import prepare_transport
 from pointdistill_ros.nodes.worker import Counters, Frame, NewestFrameWorker
+from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmentation import Segmentation
 
 STOP_TIMEOUT = 2.0
@@ -253,7 +254,7 @@ class SegmentationNode(LifecycleNode):
         published = time.perf_counter()
         age = self._now() - frame.reference
         self._health.finished(age, published - began)
-        self._health.described(cloud_facts(cloud, scan))
+        self._health.described(cloud_facts(cloud, scan), self._intensity_warning(scan))
         return Labelled(
             cloud.header,
             segmentation,
@@ -264,6 +265,13 @@ class SegmentationNode(LifecycleNode):
                 "total": 1e3 * (published - began),
             },
         )
+
+    def _intensity_warning(self, scan: LidarScan) -> str:
+        """Worker thread: the most frequent reason for bad labels on another lidar, or nothing."""
+        if scan.intensity is None or self._segmenter is None:
+            return ""
+        sample = scan.intensity[::SAMPLE]
+        return self._segmenter.intensity_warning(sample) or ""
 
     def _publish_stats(self, labelled: Labelled) -> None:
         """Worker thread, after the frame has been counted."""

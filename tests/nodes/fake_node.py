@@ -35,6 +35,9 @@ class AboveOrBelow:
         some = (labels != 255).astype(np.float32)
         return Segmentation(labels, 0.75 * some, 0.25 * some, self.label_set, {"network": 1.0}, 7)
 
+    def intensity_warning(self, intensity):
+        return "intensity above 1" if intensity.max(initial=0) > 1 else None
+
     def warm_up(self):
         if not self.weights.exists():
             raise CheckpointError(f"{self.weights}: no such file")

@@ -167,6 +167,16 @@ def test_a_bad_cloud_is_reported_and_the_next_good_one_works(bench, start_node, 
     bench.until(lambda: values(bench, "timing")["dropped: invalid"] == "2")
 
 
+def test_intensities_of_another_scale_are_diagnosed(bench, start_node, cloud):
+    start_node("--ros-args", "-p", "input.intensity_scale:=none")
+    ready(bench)
+    sent = cloud(200)
+    np.frombuffer(sent.data, np.float32).reshape(200, 4)[:, 3] *= 1000
+    bench.points.publish(sent)
+    bench.until(lambda: status(bench, "input").message == "intensity above 1")
+    assert status(bench, "input").level == b"\x01"
+
+
 def test_class_info_reaches_late_subscribers(bench, start_node, fake_segmenter, msg):
     start_node()
     ready(bench)
