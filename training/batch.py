@@ -98,21 +98,16 @@ class BatchStream:
         return collate(samples, self.model, self.config.grid_size, self.config.max_voxels, rng)
 
     def sample(self, rng: np.random.Generator) -> LabelledPoints:
-        """One augmented scan or mixture of scans."""
-        config = self.config.augment
+        """One augmented scan, or sectors of several, with pasted rare objects."""
+        config, draw = self.config.augment, self.sources.draw
         if rng.random() < config.mix:
-            parts = [self.scan(rng) for _ in range(config.mix_scans)]
-            points = mix_sectors([augment(part, rng, config) for part in parts], rng)
+            points = mix_sectors([draw(rng) for _ in range(config.mix_scans)], rng)
         else:
-            points = augment(self.scan(rng), rng, config)
+            points = draw(rng)
         if rng.random() < config.paste:
-            donor = augment(self.sources.with_class(rng, self.rare), rng, config)
+            donor = self.sources.with_class(rng, self.rare)
             points = paste_objects(points, donor, self.rare, rng)
-        return crop_range(points, self.config.max_range)
-
-    def scan(self, rng: np.random.Generator) -> LabelledPoints:
-        """One scan as the sensor saw it."""
-        return self.sources.draw(rng)
+        return crop_range(augment(points, rng, config), self.config.max_range)
 
 
 def prefetch(make: Callable[[int], T], start: int, depth: int = 4) -> Iterator[T]:
