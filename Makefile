@@ -15,7 +15,9 @@ ROS := $(or $(ROS_DISTRO),wheels)
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # Set by the ROS wheels inside their own processes; inherited, it would name another environment.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
-ifneq ($(ROS),wheels)
+ifeq ($(ROS),wheels)
+WHEEL_PREFIX := AMENT_PREFIX_PATH=$(CURDIR)/$(VENV) CMAKE_PREFIX_PATH=$(CURDIR)/$(VENV)
+else
 export LD_LIBRARY_PATH := $(CURDIR)/$(VENV)/lib:$(LD_LIBRARY_PATH)
 endif
 
@@ -50,9 +52,9 @@ msgs: install ## build msg/ into .venv (part of `install`; does nothing when the
 
 ws: install ## colcon build of the ROS package into build/ws, with the sourced ROS or the wheels
 	@$(BIN)/python -c 'import colcon_core' 2>/dev/null || $(PIP) colcon-common-extensions==0.3.0
-	AMENT_PREFIX_PATH=$(CURDIR)/$(VENV):$${AMENT_PREFIX_PATH:-} CMAKE_PREFIX_PATH=$(CURDIR)/$(VENV):$${CMAKE_PREFIX_PATH:-} \
-	  $(BIN)/python -m colcon --log-base build/ws/log build --base-paths . --build-base build/ws/build --install-base build/ws/install \
-	  --cmake-args -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DBUILD_TESTING=OFF
+	@mkdir -p build/ws/src && ln -sfn $(CURDIR) build/ws/src/pointdistill_ros
+	cd build/ws && $(WHEEL_PREFIX) $(CURDIR)/$(BIN)/python -m colcon build --base-paths src --cmake-args \
+	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DBUILD_TESTING=OFF
 
 clean: ## remove everything that was made here, .venv included
 	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
