@@ -49,9 +49,8 @@ class BagReader:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
         with _foreign_parser(path):
-            ros1 = path.suffix == ".bag" and path.is_file()
-            self._reader: Any = Ros1Reader(path) if ros1 else Ros2Reader(path)
-        self._ros1_types = get_typestore(Stores.ROS1_NOETIC) if ros1 else None
+            self._ros1 = path.suffix == ".bag" and path.is_file()
+            self._reader: Any = Ros1Reader(path) if self._ros1 else Ros2Reader(path)
         self._types = get_typestore(Stores.ROS2_KILTED)
 
     def __enter__(self) -> BagReader:
@@ -120,7 +119,7 @@ class BagReader:
                 yield BagMessage(connection.topic, time_ns, self._cdr(raw, connection.msgtype))
 
     def _cdr(self, raw: bytes, kind: str) -> bytes:
-        return raw if self._ros1_types is None else bytes(self._ros1_types.ros1_to_cdr(raw, kind))
+        return bytes(self._types.ros1_to_cdr(raw, kind)) if self._ros1 else raw
 
     def cloud(self, message: BagMessage) -> Any:
         """Deserialise a PointCloud2: attributes as in rclpy, ``data`` uint8 ndarray.

@@ -144,5 +144,5 @@ def _stem(path: Path) -> str:
 
 def _natural(path: Path) -> tuple[Any, ...]:
     """Sort key: runs of digits compare as numbers, the name itself breaks ties."""
-    parts = re.split(r"(\d+)", path.name)
-    return tuple(int(p) if p.isdigit() else p for p in parts), path.name
+    parts = re.split(r"([0-9]+)", path.name)  # text, digits, text, digits, …, text
+    return tuple(int(p) if i % 2 else p for i, p in enumerate(parts)), path.name

@@ -15,7 +15,7 @@ from pointdistill_ros.io.pcd import read_npy, read_npz, read_pcd
 HEADER = """# .PCD v0.7
 VERSION 0.7
 FIELDS intensity _ x z y ring normal rgb
-SIZE 1 3 4 8 4 2 4 4
+SIZE 1 1 4 8 4 2 4 4
 TYPE U U F F I U F F
 COUNT 1 1 1 1 1 1 3 1
 WIDTH 3
@@ -24,7 +24,6 @@ VIEWPOINT 0 0 0 1 0 0 0
 POINTS 3
 DATA {}
 """
-SMALL = HEADER.replace(" 3 4 8 4 2 4 4", " 1 4 8 4 2 4 4")  # _ as one byte
 DTYPE = np.dtype(
     [
         *(("intensity", "u1"), ("_", "u1"), ("x", "<f4"), ("z", "<f8"), ("y", "<i4")),
@@ -57,7 +56,7 @@ def as_pcd(encoding):
         columns = b"".join(np.ascontiguousarray(points[f]).tobytes() for f in DTYPE.names)
         packed = literals(columns)
         body = struct.pack("<II", len(packed), len(columns)) + packed
-    return SMALL.format(encoding).encode() + body
+    return HEADER.format(encoding).encode() + body
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "binary", "binary_compressed"])
