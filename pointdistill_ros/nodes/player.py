@@ -53,7 +53,7 @@ class PlaySettings:
     duration: float | None = None
     """Seconds of the bag to play; None = to the end."""
     wait: float = 10.0
-    """Seconds to wait for a subscriber on every cloud topic (and for the result's publisher)."""
+    """Seconds to wait for a subscriber to any of the clouds, and for the result's publisher."""
     result_topic: str | None = None
     """Step: publish the next cloud when the last one's result arrives here."""
     result_timeout: float = 30.0
@@ -222,12 +222,9 @@ class _Player:
         until = time.monotonic() + self._settings.wait
         topic = self._settings.result_topic
         while True:
-            self.report.unheard = [
-                self._wire[name]
-                for name, publisher in self._publishers.items()
-                if name in self._clouds and not publisher.get_subscription_count()
-            ]
-            ready = not self.report.unheard
+            heard = {n for n, p in self._publishers.items() if p.get_subscription_count()}
+            self.report.unheard = [self._wire[name] for name in self._wire if name not in heard]
+            ready = bool(heard & (self._clouds or set(self._wire)))
             if topic and not self._node.count_publishers(self._result.topic_name):
                 ready = False
             if ready or time.monotonic() > until:
