@@ -55,8 +55,10 @@ def collate(
     max_voxels: int,
     rng: np.random.Generator | None,
 ) -> Batch:
-    """Voxelise each sample and pack them. With ``rng`` as for training (random representatives,
-    shuffled curves, samples cut to a sector of ``max_voxels``), without as for evaluation.
+    """Voxelise each sample and pack them.
+
+    With ``rng`` as for training (random representatives, shuffled curves, samples cut to a sector
+    of ``max_voxels``), without as for evaluation.
     """
     coords, batch, features, labels = [], [], [], []
     for i, points in enumerate(samples):
@@ -93,6 +95,7 @@ class BatchStream:
         self.rare = [label_set.index(name) for name in config.augment.paste_classes]
 
     def __call__(self, k: int) -> Batch:
+        """Batch number ``k`` ≥ 0."""
         rng = np.random.default_rng([self.config.seed, k])
         samples = [self.sample(rng) for _ in range(self.config.scans_per_step)]
         return collate(samples, self.model, self.config.grid_size, self.config.max_voxels, rng)

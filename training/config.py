@@ -13,7 +13,7 @@ from pointdistill_ros.errors import ConfigError
 class SourceConfig:
     """One place training scans come from."""
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     kind: Literal["packed", "simulated"]
     """``packed``: .npz scans with a manifest; ``simulated``: streets rendered on first use."""
@@ -37,7 +37,7 @@ class SourceConfig:
 class AugmentConfig:
     """Strength of each augmentation; yaw (any angle) and flips are always on."""
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     tilt_degrees: float = 1.5
     """Largest pitch and roll."""
@@ -85,7 +85,7 @@ class AugmentConfig:
 class TrainConfig:
     """Everything that decides a run, except data paths and duration."""
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     model: str = "student"
     """Network shape: a file of config/models/."""

@@ -51,7 +51,7 @@ class Budget:
 
 
 def one_cycle(share: float, warmup: float) -> tuple[float, float]:
-    """Factor of the peak rate and beta1 at an elapsed share: 0.1 → 1 → 0.001, 0.95 → 0.85 → 0.95."""
+    """Factor of the peak rate (0.1 → 1 → 0.001) and beta1 (0.95 → 0.85 → 0.95) at a share."""
     if share < warmup:
         up = (1 - math.cos(math.pi * share / warmup)) / 2
         return 0.1 + 0.9 * up, 0.95 - 0.10 * up
@@ -90,7 +90,7 @@ class AveragedWeights:
 
 
 class Run:
-    """A training run in a folder. ``fit`` trains to the end of the budget; calling it again resumes."""
+    """A training run in a folder. ``fit`` trains to the end of the budget, resuming if it can."""
 
     def __init__(
         self,
@@ -103,8 +103,9 @@ class Run:
         on_checkpoint: Callable[[dict[str, Tensor], dict[str, Any]], None] | None = None,
         checkpoint_seconds: float = 300,
     ) -> None:
-        """``monitor`` scores averaged weights, ``on_checkpoint`` stores them; both may take a while:
-        their time counts towards the budget.
+        """``monitor`` scores averaged weights, ``on_checkpoint`` stores them.
+
+        The time both take counts towards the budget.
         """
         self.folder, self.network, self.loss = folder, network, loss
         self.config, self.budget = config, budget
@@ -152,7 +153,7 @@ class Run:
         return self.average.state
 
     def train_step(self, batches: Any, share: float) -> dict[str, Any]:
-        """One optimiser step over ``accumulate`` batches. Raises FloatingPointError on a bad loss."""
+        """One optimiser step over ``accumulate`` batches. FloatingPointError on a bad loss."""
         self.network.train()
         factor, beta1 = one_cycle(share, self.config.warmup)
         for group in self.optimizer.param_groups:
@@ -177,7 +178,7 @@ class Run:
         return record | {"norm": float(norm)}
 
     def forward_backward(self, network: nn.Module, batch: Batch) -> dict[str, float]:
-        """Add the gradient of one batch, divided by the batches of a step; returns the loss parts."""
+        """Add one batch's gradient, divided by the batches of a step; returns the loss parts."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
             logits = network(batch.features, batch.pyramid)
         loss, parts = self.loss(logits, batch.labels)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the student on labels alone.
+r"""Train the student on labels alone.
 
-python -m training.train_student --config config/training/cpu_first_weights.yaml \\
+python -m training.train_student --config config/training/cpu_first_weights.yaml \
     --data DATA --run runs/first --minutes 60
 """
 

@@ -3,7 +3,7 @@
 
 - what differs between sensors (axes, height, intensity scale) is a table: config/datasets/*.yaml
 - decoded scans stay in memory as int16 and uint8: 8 bytes a point
-Not here: label spaces. Labels are the SemanticKITTI train ids a file holds; 255 where it has none.
+Not here: other label spaces. Files hold train ids of two label sets, 255 where a class is unknown.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from pointdistill_ros.labels import UNLABELLED, LabelSet
 from pointdistill_ros.resources import config_path
 from pointdistill_ros.scan import LidarScan
 
+_MEMBERS = {"semantic-kitti": "label19", "common7": "label7"}
+"""Array of a packed file by label set."""
+
 
 @dataclass(frozen=True)
 class SensorConvention:
-    """How a data set's points become those of the reference sensor (x forward, z up, KITTI scale)."""
+    """How a data set's points become those of the reference sensor (x forward, y left, z up)."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -63,16 +66,22 @@ class SensorConvention:
 class PackedScans:
     """Scans of one data set and split with their labels, in the reference convention."""
 
-    label_set = LabelSet.named("semantic-kitti")
-
     def __init__(
         self,
         root: str | Path,
         convention: SensorConvention,
         split: str,
         sequences: Collection[str] | None = None,
+        label_set: LabelSet | None = None,
     ) -> None:
-        """Read ``root/manifest.json``; scans are read on first use. Raises InputError."""
+        """Read ``root/manifest.json``; scans are read on first use.
+
+        ``label_set``: semantic-kitti (default) or common7, the two that packed files hold.
+        Raises InputError where there is no such data.
+        """
+        self.label_set = label_set or LabelSet.named("semantic-kitti")
+        if self.label_set.name not in _MEMBERS:
+            raise InputError(f"packed scans hold {', '.join(_MEMBERS)}, not {self.label_set.name}")
         self.root = Path(root)
         self.convention = convention
         try:
@@ -90,22 +99,19 @@ class PackedScans:
         if not self.entries:
             raise InputError(f"{self.root}: no packed {split} scans of {convention.dataset}")
         self.sequences = [str(entry["sequence"]) for entry in self.entries]
-        self._decoded: dict[int, tuple[NDArray[Any], ...]] = {}
+        self._decoded: dict[int, tuple[Any, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __getitem__(self, i: int) -> tuple[LidarScan, NDArray[np.uint8]]:
         """Scan i and its labels uint8 [N]. Raises InputError if the file is damaged."""
-        packed, quantum, inten, label = self._decode(i)
+        quantum, packed, inten, label = self._decode(i)
         xyz = packed.astype(np.float32) / quantum
-        c, s = (
-            np.cos(np.radians(self.convention.yaw_degrees)),
-            np.sin(np.radians(self.convention.yaw_degrees)),
-        )
         if self.convention.yaw_degrees:
-            turn = np.array([[c, s], [-s, c]], np.float32)  # row vectors: p @ R(yaw).T
-            xyz[:, :2] = xyz[:, :2] @ turn
+            yaw = np.radians(self.convention.yaw_degrees)
+            turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+            xyz[:, :2] = xyz[:, :2] @ turn.astype(np.float32)  # rows, so the transpose
         near = np.hypot(xyz[:, 0], xyz[:, 1]) < self.convention.min_range
         xyz[:, 2] += np.float32(self.convention.height_shift)
         raw = inten.astype(np.float32) / self.convention.intensity_divisor
@@ -114,13 +120,14 @@ class PackedScans:
         labels = np.where(near, np.uint8(UNLABELLED), label)
         return LidarScan(xyz, intensity, frame=self.entries[i]["path"]), labels
 
-    def _decode(self, i: int) -> tuple[NDArray[Any], ...]:
+    def _decode(self, i: int) -> tuple[Any, ...]:
         if i not in self._decoded:
-            path = self.root / self.entries[i]["path"]
+            path, member = self.root / self.entries[i]["path"], _MEMBERS[self.label_set.name]
             try:
                 with np.load(path) as data:
-                    arrays = (data["xyz"], data["q"], data["inten"], data["label19"])
+                    arrays = tuple(data[name] for name in ("xyz", "inten", member))
+                    quantum = np.float32(data["q"])
             except Exception as error:  # numpy, zipfile and lzma each raise their own kinds
                 raise InputError(f"{path}: not a packed labelled scan ({error})") from error
-            self._decoded[i] = (arrays[0], np.float32(arrays[1]), *arrays[2:])
+            self._decoded[i] = (quantum, *arrays)
         return self._decoded[i]

@@ -42,8 +42,9 @@ class SimulatedStreets:
         lidars: Sequence[str] = ("hdl64e",),
         workers: int = 1,
     ) -> None:
-        """Render into ``cache`` what is missing: ``frames`` scans of each street, ``stride`` turns
-        apart; the sensors of config/lidars/ take turns over the seeds.
+        """Render into ``cache`` what is missing of ``frames`` scans per street, ``stride`` turns apart.
+
+        The sensors (names of config/lidars/) take turns over the seeds.
         """
         folder = Path(cache) / _fingerprint()
         drives = [(seed, lidars[i % len(lidars)]) for i, seed in enumerate(seeds)]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Confusion matrix over raw points: accuracy, IoU and mIoU exactly as benchmarks count them.
 
-- one matrix for a whole split; points without a true class are left out, whatever is predicted there
+- one matrix for a whole split; points without a true class are left out
 - a point predicted as unlabelled is a miss of its true class, never a hit of another
 Not here: averaging over scans. Scores of scans are not scores of a split.
 """
@@ -41,19 +41,22 @@ class ConfusionMatrix:
         self.counts += cells.reshape(self.counts.shape)
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        """The matrix of both splits together."""
         total = ConfusionMatrix(self.num_classes)
         total.counts = self.counts + other.counts
         return total
 
     def points(self) -> NDArray[np.int64]:
         """[C] true points per class."""
-        return self.counts.sum(axis=1)
+        return np.asarray(self.counts.sum(axis=1), np.int64)
 
     def iou(self) -> NDArray[np.float64]:
         """[C] hits / (true + predicted − hits); NaN for a class neither true nor predicted."""
         hits = np.diagonal(self.counts).astype(np.float64)
         union = self.points() + self.counts[:, : self.num_classes].sum(axis=0) - hits
-        return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+        iou = np.full(self.num_classes, np.nan)
+        np.divide(hits, union, out=iou, where=union > 0)
+        return iou
 
     def accuracy(self) -> float:
         """Share of labelled points with the right class; NaN without points."""
