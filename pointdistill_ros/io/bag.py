@@ -151,12 +151,21 @@ class BagScans:
         return ((entry.name, entry.load()) for entry in self.entries())
 
     def entries(self) -> Iterator[ScanEntry]:
-        """Iterate in order of recording time; only the current message is in memory."""
+        """Iterate in order of recording time; only the current message is in memory.
+
+        Raises InputError at the end where damage hid some of the clouds that the bag promises.
+        """
+        number = -1
         with BagReader(self.path) as bag:
             for number, message in enumerate(bag.messages(self.topic)):
                 cloud = partial(bag.cloud, message)
                 load = partial(self._load, number, cloud)
                 yield ScanEntry(f"{number:06d}", message.time_ns, load, message, cloud)
+        if number + 1 < self._count:
+            raise InputError(
+                f"{self.path}: damaged, only {number + 1} of {self._count} clouds on {self.topic} "
+                "could be read"
+            )
 
     def _load(self, number: int, cloud: Callable[[], Any]) -> LidarScan:
         try:
