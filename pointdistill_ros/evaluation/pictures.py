@@ -50,7 +50,7 @@ def birds_eye(
     _check(xyz, labels)
     figure = _figure(11.6, 8.8)
     axes = figure.add_axes((0.055, 0.06, 0.68, 0.86))
-    _show_from_above(axes, _from_above(xyz, _colours(labels, label_set), reach), reach)
+    _show_from_above(axes, _from_above(xyz, _colours(labels, label_set), reach, 757), reach)
     _title(figure, title, f"{len(xyz):,} points")
     _legend(figure, labels, label_set, x=0.76, top=0.92)
     _save(figure, path)
@@ -107,10 +107,10 @@ def comparison(
     difference[right], difference[judged & ~right] = _RIGHT, _WRONG
     accuracy = right.sum() / judged.sum() if judged.any() else float("nan")
     panels = (
-        ("prediction", _from_above(xyz, _colours(labels, label_set), reach)),
-        ("truth", _from_above(xyz, _colours(truth, label_set), reach)),
+        ("prediction", _from_above(xyz, _colours(labels, label_set), reach, 488)),
+        ("truth", _from_above(xyz, _colours(truth, label_set), reach, 488)),
         # mistakes on top, so that none hides
-        ("difference", _from_above(xyz, difference, reach, order=judged & ~right)),
+        ("difference", _from_above(xyz, difference, reach, 488, order=judged & ~right)),
     )
     figure = _figure(16.0, 7.0)
     for k, (name, image) in enumerate(panels):
@@ -153,10 +153,10 @@ def _from_above(
     xyz: NDArray[np.float32],
     colours: NDArray[np.uint8],
     reach: float,
+    size: int,
     order: NDArray[Any] | None = None,
 ) -> NDArray[np.uint8]:
-    """[S, S, 3] image, y upwards; the highest points (or the highest ``order``) are drawn last."""
-    size = 1000
+    """[size, size, 3] image, y upwards; the highest points (or ``order``) are drawn last."""
     with np.errstate(invalid="ignore"):
         inside = np.isfinite(xyz).all(1) & (np.abs(xyz[:, :2]) < reach).all(1)
     xyz, colours = xyz[inside], colours[inside]
@@ -164,7 +164,7 @@ def _from_above(
     last = np.lexsort(keys)
     pixel = ((xyz[last, :2] + reach) * (size / (2 * reach))).astype(np.int64)
     image = np.full((size + 1, size + 1, 3), _EMPTY, np.uint8)
-    for dx, dy in ((1, 1), (1, 0), (0, 1), (0, 0)):  # two pixels wide: visible when scaled down
+    for dx, dy in ((1, 1), (1, 0), (0, 1), (0, 0)):  # two pixels wide, to be seen
         image[size - 1 - pixel[:, 1] + dy, pixel[:, 0] + dx] = colours[last]
     return image[:size, :size]
 
@@ -204,7 +204,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _show_from_above(axes: Axes, image: NDArray[np.uint8], reach: float) -> None:
-    axes.imshow(image, extent=(-reach, reach, -reach, reach), interpolation="antialiased")
+    axes.imshow(image, extent=(-reach, reach, -reach, reach), interpolation="nearest")
     axes.plot([0], [0], marker=(3, 0, -90), color="white", markersize=7)
     for radius in range(20, int(reach) + 1, 20):
         angle = np.linspace(0, 2 * np.pi, 120)

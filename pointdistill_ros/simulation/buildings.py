@@ -40,14 +40,18 @@ def building(rng: np.random.Generator, width: float, depth: float, floors: int) 
         parts.append(box((a, -out, -_BELOW), (a + 2.8, 0.1, min(height, storey * 2)), wall))
     if floors > 1 and rng.random() < 0.4:
         for floor in range(1, floors):
+            z = floor * storey + 0.1
             for a in np.arange(1.0, width - 3.2, float(rng.uniform(4, 7))):
-                z = floor * storey + 0.1
-                parts.append(box((a, -1.2, z), (a + 2.4, 0, z + 0.15), "plaster"))
-                parts.append(box((a, -1.2, z + 0.15), (a + 2.4, -1.12, z + 1.0), "plaster"))
+                parts += [
+                    box((a, -1.2, z), (a + 2.4, 0, z + 0.15), "plaster"),
+                    box((a, -1.2, z + 0.15), (a + 2.4, -1.12, z + 1.0), "plaster"),
+                ]
     if rng.random() < 0.5:  # steps before the door
         parts.append(box((0.8, -0.9, -_BELOW), (2.4, 0, 0.18), "plaster"))
-    for a in np.arange(0.1, width, 8.0):  # rain pipes
-        parts.append(box((a, -0.12, 0), (a + 0.1, -0.02, height), "door"))
+    # rain pipes
+    parts += [
+        box((a, -0.12, 0), (a + 0.1, -0.02, height), "door") for a in np.arange(0.1, width, 8.0)
+    ]
     return merge(parts).tinted(float(rng.uniform(0.8, 1.15)))
 
 

@@ -59,9 +59,9 @@ class Drive:
     ) -> None:
         """Build the street (about a second; longer drives take longer).
 
-        ``style`` None draws one from the seed. ``organised`` keeps rays without return as NaN, row by
-        row from the top beam. ``compensated`` False leaves the points where the moving sensor saw
-        them, as a live driver does. Raises ConfigError on an unknown lidar or style.
+        ``style`` None draws one from the seed. ``organised`` keeps rays without return as NaN, row
+        by row from the top beam. ``compensated`` False leaves the points where the moving sensor
+        saw them, as a live driver does. Raises ConfigError on an unknown lidar or style.
         """
         if frames < 1 or seed < 0:
             raise ConfigError(f"a drive needs seed ≥ 0 and frames ≥ 1, got {seed} and {frames}")
@@ -179,11 +179,10 @@ def _rotate(rotation: Array, vectors: Array) -> Array:
 
 def _own_vehicle(rng: np.random.Generator, lidar: Lidar) -> NDArray[np.bool_] | None:
     """Directions hidden by the roof rack, [beams, columns]: steep beams at a few azimuths."""
-    if rng.random() < 0.25:
+    if rng.random() < 0.15:
         return None
     elevation = np.asarray(lidar.config.elevations)[:, None]
     hidden = np.zeros((lidar.config.beams, lidar.config.columns), bool)
-    # azimuth, half width, top elevation in degrees, as KITTI's car shows them
     for azimuth, half, top in _RACK:
         away = np.abs((lidar.azimuth - azimuth - rng.normal(0, 3) + 180) % 360 - 180)[None]
         away = away / (half * rng.uniform(0.85, 1.15))

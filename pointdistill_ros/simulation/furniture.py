@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Street furniture: lamp posts, traffic signs and lights, bollards, fences, garden walls, guard rails."""
+"""Street furniture: lamp posts, traffic signs and lights, bollards, fences, walls, guard rails."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def fence(rng: np.random.Generator, length: float) -> Mesh:
     wood = kind in ("picket", "board")
     name = "wood fence" if wood else "metal fence"
     if kind != "wall":
-        for x in np.arange(0, length, 2.4):
-            parts.append(box((x, -0.05, -0.3), (x + 0.09, 0.05, height), name))
-        for z in (0.25, height - 0.15):
-            parts.append(box((0, -0.02, z), (length, 0.02, z + 0.07), name))
+        along = np.arange(0, length, 2.4)
+        parts += [box((x, -0.05, -0.3), (x + 0.09, 0.05, height), name) for x in along]
+        across = (0.25, height - 0.15)
+        parts += [box((0, -0.02, z), (length, 0.02, z + 0.07), name) for z in across]
     pitch, width = {
         "picket": (0.16, 0.09),
         "board": (0.15, 0.135),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from pointdistill_ros.simulation.materials import material
@@ -38,8 +40,7 @@ def _lines(wanted: list[float], low: float, high: float, step: float) -> Array:
     """Grid lines through all wanted places, never further apart than ``step``."""
     exact = np.unique(np.round(np.clip([low, high, *wanted], low, high), 2))
     fill = [
-        np.linspace(a, b, max(2, int(np.ceil((b - a) / step)) + 1))[:-1]
-        for a, b in zip(exact[:-1], exact[1:], strict=True)
+        np.linspace(a, b, max(2, int(np.ceil((b - a) / step)) + 1))[:-1] for a, b in pairwise(exact)
     ]
     return np.concatenate([*fill, exact[-1:]])
 
@@ -115,7 +116,7 @@ def _lane_marks(street: Street, rng: np.random.Generator) -> list[Mesh]:
             s += length + gap
 
     if street.style == "highway":
-        lanes = int(round(2 * w / 3.6))
+        lanes = round(2 * w / 3.6)
         for k in range(1, lanes):
             dashes(-w + k * 2 * w / lanes, 4.0, 8.0)
     elif rng.random() < street.character.marks:
@@ -126,8 +127,8 @@ def _lane_marks(street: Street, rng: np.random.Generator) -> list[Mesh]:
     for j in street.junctions:
         if j.walk and rng.random() < 0.5:
             s = j.s + float(rng.choice([-1, 1])) * (j.half_width + 3.5)
-            for d in np.arange(-w + 0.3, w - 0.5, 1.0):
-                rectangles.append((s - 1.5, s + 1.5, float(d), float(d) + 0.5))
+            bars = np.arange(-w + 0.3, w - 0.5, 1.0).tolist()
+            rectangles += [(s - 1.5, s + 1.5, d, d + 0.5) for d in bars]
     if not rectangles:
         return []
     r = np.array(rectangles)

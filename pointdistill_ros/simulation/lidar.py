@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lidar: beams of a spinning sensor, cast at a world of triangles.
 
-- what a beam meets comes from Embree; how far away it is from our own float64 arithmetic
-- noise, rough surfaces, mixed returns at edges, lost pulses, intensity from material, incidence, range
-- ranges and intensities are rounded to the sensor's steps, which hides last-bit differences of CPUs
+- what a beam meets comes from Embree, how far away it is from our own float64 arithmetic
+- noise, rough surfaces, mixed returns at edges, lost pulses, intensity from material, incidence and
+  range
+- ranges and intensities are rounded to the sensor's steps, which hides how CPUs round
 Not here: multiple returns, beams blurred by moving objects, cross-talk.
 """
 
@@ -41,10 +42,14 @@ class LidarConfig:
     """Degrees above the horizon, one per beam, from the top beam down."""
     columns: int
     """Firings of every beam per turn at 10 Hz."""
+    azimuth_offsets: tuple[float, ...] = ()
+    """Degrees by which each beam looks aside; empty = all beams in one plane."""
     min_range: float = 0.9
     """Metres; nearer returns are dropped."""
     max_range: float = 120.0
-    """Metres."""
+    """Metres; farther returns are dropped."""
+    sight: float = 120.0
+    """Metres at which half of the pulses come back from a dark wall (intensity 0.12)."""
     range_noise: float = 0.02
     """Standard deviation, metres."""
     range_bias: float = 0.01
@@ -65,6 +70,8 @@ class LidarConfig:
             raise ConfigError(f"lidar {self.name}: elevations must be degrees between -90 and 90")
         if list(self.elevations) != sorted(self.elevations, reverse=True):
             raise ConfigError(f"lidar {self.name}: elevations must run from the top beam down")
+        if len(self.azimuth_offsets) not in (0, len(self.elevations)):
+            raise ConfigError(f"lidar {self.name}: one azimuth offset per elevation expected")
         if self.columns < 4 or not 0 <= self.min_range < self.max_range:
             raise ConfigError(
                 f"lidar {self.name}: columns ≥ 4 and 0 ≤ min_range < max_range expected"
@@ -144,7 +151,11 @@ class Lidar:
         self.config = config
         elevation = np.radians(np.asarray(config.elevations))[:, None]
         # KITTI starts behind the car and turns clockwise
-        azimuth = np.pi - (np.arange(config.columns)[None] + 0.5) * (2 * np.pi / config.columns)
+        firing = np.arange(config.columns, dtype=np.float64) + 0.5
+        self.azimuth: Array = 180 - firing * (360 / config.columns)
+        """[columns] degrees, left is positive."""
+        aside = np.asarray(config.azimuth_offsets or np.zeros(config.beams))[:, None]
+        azimuth = np.radians(self.azimuth[None] + aside)
         directions = np.stack(
             np.broadcast_arrays(
                 np.cos(elevation) * np.cos(azimuth),
@@ -155,12 +166,11 @@ class Lidar:
         )
         self.directions: Array = np.round(directions * 2**30) / 2**30
         """[beams, columns, 3] unit vectors in the sensor frame, on a grid (see ``Target``)."""
-        self.azimuth = np.degrees(azimuth[0])
         # the receivers of one sensor type differ in the same way in every drive
         seed = int.from_bytes(config.name.encode(), "little")
         draws = np.random.Generator(np.random.PCG64(seed)).standard_normal((2, config.beams))
         self.gain = np.clip(1 + config.gain_spread * draws[0], 0.6, 1.4).astype(np.float32)
-        self.bias = config.range_bias * np.clip(draws[1], -2, 2)
+        self.bias: Array = config.range_bias * np.clip(draws[1], -2, 2)
 
     def sweep(
         self,
@@ -172,8 +182,8 @@ class Lidar:
     ) -> Sweep:
         """Measure one turn.
 
-        ``origins`` [columns, 3] and ``rays`` [beams, columns, 3] are in the world frame, ``blocked``
-        [beams, columns] marks directions that the own vehicle hides.
+        ``origins`` [columns, 3] and ``rays`` [beams, columns, 3] are in the world frame,
+        ``blocked`` [beams, columns] marks directions that the own vehicle hides.
         """
         c = self.config
         shape = (c.beams, c.columns)
@@ -187,7 +197,10 @@ class Lidar:
         noise = rng.standard_normal((3, len(ray)), np.float32)
         chance = rng.random((4, len(ray)), np.float32)
         measured, mixed = self._mix(
-            distance.reshape(shape), chance[0].reshape(shape), chance[1].reshape(shape)
+            distance.reshape(shape),
+            materials.LABEL[kind].reshape(shape),
+            chance[0].reshape(shape),
+            chance[1].reshape(shape),
         )
         measured = (
             (measured + self.bias[:, None]).reshape(-1)
@@ -203,8 +216,8 @@ class Lidar:
         gain = np.repeat(self.gain, c.columns)
         intensity = body * falloff * scatter * gain * (1 + materials.SPREAD[kind] * noise[2])
 
-        # energy that comes back, relative to what a pulse at full range needs
-        signal = body * np.sqrt(cosine) * (c.max_range / np.maximum(distance, 1)) ** 2
+        # energy that comes back, in the unit of intensity at the distance ``sight``
+        signal = body * np.sqrt(cosine) * (c.sight / np.maximum(distance, 1)) ** 2
         seen &= signal > 0.12 * (0.4 + 1.2 * chance[2])
         seen &= chance[3] >= c.dropout + (1 - c.dropout) * materials.LOSS[kind]
         measured = np.round(measured / c.range_step) * c.range_step
@@ -220,25 +233,34 @@ class Lidar:
         )
 
     def _mix(
-        self, distance: Array, chance: NDArray[np.float32], share: NDArray[np.float32]
+        self,
+        distance: Array,
+        label: NDArray[np.uint8],
+        chance: NDArray[np.float32],
+        share: NDArray[np.float32],
     ) -> tuple[Array, NDArray[np.bool_]]:
-        """Returns between two surfaces where a beam's width covers both.
+        """Distances [beams, columns] after blurring, and where two classes were blurred.
 
-        Only steps shorter than a pulse (1.2 m) blur into one return; at longer steps the sensor keeps
-        the stronger echo.
+        A beam that is wide enough to cover the next firing's surface too returns something between
+        the two. Only steps shorter than a pulse (1.2 m) blur; at longer ones the sensor keeps the
+        stronger echo.
         """
         width = self.config.divergence * self.config.columns / (2 * np.pi)
-        with np.errstate(invalid="ignore"):  # inf − inf where neither beam meets anything
-            step = np.roll(distance, -1, axis=1) - distance
-            edge = (np.abs(step) > 0.25) & (np.abs(step) < 1.2) & (chance < 0.5 * width)
-        mixed = distance + np.where(edge, share * np.where(edge, step, 0), 0)
-        return mixed, edge & (share > 0.1)
+        following = np.roll(distance, -1, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):  # inf where a beam meets nothing
+            step = following - distance
+            # along a plane 1 / distance is linear, however grazing; elsewhere is an edge
+            straight = 1 / (2 / distance - 1 / np.roll(distance, 1, axis=1))
+            edge = (np.abs(step) < 1.2) & (np.abs(step) > 0.2) & (chance < 0.5 * width)
+            edge &= np.abs(following - straight) > 0.2
+        blurred = distance + np.where(edge, share * np.where(edge, step, 0), 0)
+        return blurred, edge & (share > 0.1) & (label != np.roll(label, -1, axis=1))
 
 
 def _nearest(
     targets: Sequence[Target], start: Array, ray: Array
 ) -> tuple[Array, NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Distance (inf = none), material, tint and cosine of incidence at the first hit of every ray."""
+    """Distance (inf = none), material, tint, cosine of incidence at the first hit of every ray."""
     count = len(ray)
     distance = np.full(count, np.inf)
     kind, tint = np.zeros(count, np.uint8), np.ones(count, np.float32)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What surfaces are made of: the class a return gets and how a 905 nm pulse comes back from it.
 
-Reflectance is the intensity (0..1) that KITTI's sensor reports at 15 m; the values follow the medians
-of real scans per class.
+Reflectance is the intensity (0..1) that KITTI's sensor reports at 15 m; the values follow the
+medians of real scans per class.
 """
 
 from __future__ import annotations

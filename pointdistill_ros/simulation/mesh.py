@@ -128,11 +128,11 @@ def ellipsoid(centre: ArrayLike, radii: ArrayLike, name: str, sides: int = 8) ->
 def relief(
     u: Array, v: Array, kind: NDArray[np.uint8], depth: Array, edge: NDArray[np.uint8] | None = None
 ) -> tuple[Array, NDArray[np.uint8]]:
-    """Stepped surface over a rectangular grid: ground with kerbs, facades with set-back windows.
+    """Stepped surface over a grid: ground with kerbs, facades with set-back windows.
 
-    ``u`` [U+1] and ``v`` [V+1] are the grid lines, ``kind`` [U, V] the material and ``depth`` [U, V]
-    the offset of every cell. Where neighbours differ in depth a wall joins them; it takes the
-    material of the higher cell (``edge`` [U, V], default ``kind``).
+    ``u`` [U+1] and ``v`` [V+1] are the grid lines, ``kind`` [U, V] the material and ``depth``
+    [U, V] the offset of every cell. Where neighbours differ in depth a wall joins them; it takes
+    the material of the higher cell (``edge`` [U, V], default ``kind``).
     Returns corners [T, 3, 3] in (u, v, depth) and materials [T].
     """
     edge = kind if edge is None else edge

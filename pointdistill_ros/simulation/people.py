@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""People on foot, bicycles, motorcycles and their riders. Front towards +x, feet or wheels at z = 0."""
+"""People on foot, bicycles, motorcycles, riders. Front towards +x, feet or wheels at z = 0."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -45,7 +47,7 @@ def bicycle(rng: np.random.Generator, name: str = "bicycle") -> Mesh:
     for x, _, z in (rear, front):
         angle = np.arange(13) * (2 * np.pi / 12)
         rim = np.stack([x + radius * np.cos(angle), 0 * angle, z + radius * np.sin(angle)], 1)
-        parts += [tube(a, b, 0.028, name, 4) for a, b in zip(rim[:-1], rim[1:], strict=True)]
+        parts += [tube(a, b, 0.028, name, 4) for a, b in pairwise(rim)]
         parts += [tube((x, 0, z), p, 0.006, name, 3) for p in rim[:-1:2]]
     for a, b in (
         (rear, crank),
@@ -68,9 +70,9 @@ def bicycle(rng: np.random.Generator, name: str = "bicycle") -> Mesh:
 def motorcycle(rng: np.random.Generator, name: str = "motorcycle") -> Mesh:
     """Motorcycle or scooter: fat wheels, tank, engine block, seat, fork, fairing."""
     radius, base = float(rng.uniform(0.24, 0.33)), float(rng.uniform(1.25, 1.5))
-    parts = []
-    for x in (-base / 2, base / 2):
-        parts.append(tube((x, -0.07, radius), (x, 0.07, radius), radius, name, 12))
+    parts = [
+        tube((x, -0.07, radius), (x, 0.07, radius), radius, name, 12) for x in (-base / 2, base / 2)
+    ]
     parts.append(ellipsoid((0.02, 0, 0.45), (0.36, 0.17, 0.22), name, 8))
     parts.append(ellipsoid((0.16, 0, 0.82), (0.28, 0.15, 0.14), name, 8))
     parts.append(ellipsoid((-0.38, 0, 0.78), (0.4, 0.15, 0.09), name, 8))
@@ -91,22 +93,23 @@ def _rider(
     feet: float,
 ) -> Mesh:
     """A seated body; ``seat`` and ``hands`` are (x, z), ``feet`` the height of the pedals."""
-    size = float(rng.uniform(0.92, 1.06))
-    hip = np.array([seat[0], 0, seat[1] + 0.08])
-    shoulder = hip + np.array([float(rng.uniform(0.15, 0.32)), 0, 0.5]) * size
+    size, lean = rng.uniform((0.92, 0.15), (1.06, 0.32)).tolist()
+    hip_x, hip_z = seat[0], seat[1] + 0.08
+    top_x, top_z = hip_x + lean * size, hip_z + 0.5 * size
     parts = [
-        tube(hip, shoulder, (0.15, 0.19), name, 9),
-        ellipsoid(shoulder + np.array([0.06, 0, 0.24]), (0.12, 0.1, 0.14), name, 8),
+        tube((hip_x, 0, hip_z), (top_x, 0, top_z), (0.15, 0.19), name, 9),
+        ellipsoid((top_x + 0.06, 0, top_z + 0.24), (0.12, 0.1, 0.14), name, 8),
     ]
-    for side, lift in ((1, 0.0), (-1, float(rng.uniform(0.05, 0.3)))):
-        knee = np.array([seat[0] + 0.4, side * 0.13, seat[1] - 0.12 + lift * 0.6])
-        foot = np.array([seat[0] + 0.17, side * 0.12, feet + lift])
-        parts.append(tube(hip + [0, side * 0.1, 0], knee, (0.1, 0.07), name, 7))
+    for side, lift in ((1, 0.0), (-1, float(rng.uniform(0.05, 0.3)))):  # one pedal is up
+        knee = (seat[0] + 0.4, side * 0.13, seat[1] - 0.12 + lift * 0.6)
+        foot = (seat[0] + 0.17, side * 0.12, feet + lift)
+        parts.append(tube((hip_x, side * 0.1, hip_z), knee, (0.1, 0.07), name, 7))
         parts.append(tube(knee, foot, (0.065, 0.05), name, 7))
-        arm = shoulder + [0.02, side * 0.2, -0.02]
-        elbow = (arm + [hands[0], side * 0.28, hands[1]]) / 2 + [0, side * 0.06, -0.06]
-        parts.append(tube(arm, elbow, 0.055, name, 6))
-        parts.append(tube(elbow, (hands[0], side * 0.27, hands[1]), 0.045, name, 6))
+        shoulder = (top_x + 0.02, side * 0.2, top_z - 0.02)
+        hand = (hands[0], side * 0.27, hands[1])
+        elbow = ((shoulder[0] + hand[0]) / 2, side * 0.3, (shoulder[2] + hand[2]) / 2 - 0.06)
+        parts.append(tube(shoulder, elbow, 0.055, name, 6))
+        parts.append(tube(elbow, hand, 0.045, name, 6))
     return merge(parts)
 
 

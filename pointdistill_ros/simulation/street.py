@@ -99,10 +99,10 @@ class Street:
         s = np.arange(self.start - 5, self.end + 6)
         curvature = np.zeros(len(s))
         slope = np.full(len(s), rng.normal(0, 0.015))
-        for _ in range(max(2, int(len(s) / 70))):
+        for _ in range(max(2, int(len(s) / 45))):
             if rng.random() < 0.7:
                 centre, width = rng.uniform(s[0], s[-1]), rng.uniform(12, 40)
-                bend = rng.uniform(-1, 1) / self.character.radius
+                bend = rng.choice([-1, 1]) * rng.uniform(0.2, 1) / self.character.radius
                 curvature += bend * np.exp(-(((s - centre) / width) ** 2))
             centre, width = rng.uniform(s[0], s[-1]), rng.uniform(20, 60)
             slope += rng.normal(0, 0.02) * np.exp(-(((s - centre) / width) ** 2))
@@ -236,8 +236,9 @@ def _draw_side(
     front = edge + max(float(rng.uniform(*character.front)), 0.0)
     if style == "urban" and front > edge:
         add(front - edge, str(rng.choice(["grass", "paving", "gravel", "parking"])), kerb)
+    if rng.random() < 0.12:
+        add(rng.uniform(2, 8), "gravel", kerb)
     wild = rng.uniform(-0.2, 0.1) if style == "country" else kerb + rng.uniform(-0.03, 0.1)
-    beyond = "gravel" if rng.random() < 0.07 else "grass"
-    add(REACH - (strips[-1].outer if strips else start), beyond, float(wild))
+    add(REACH - (strips[-1].outer if strips else start), "grass", float(wild))
     bank = float(rng.normal(0, character.bank))
     return Side(sign, tuple(strips), parking, across, walk, edge, front, built, bank)

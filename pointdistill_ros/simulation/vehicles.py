@@ -166,8 +166,10 @@ def truck(rng: np.random.Generator) -> Mesh:
         load = float(rng.uniform(2.9, 3.9))
         parts.append(box((rear, -half, 0.95), (front - cab - 0.25, half, load), "truck paint"))
     else:
-        for y in (-half, half - 0.05):
-            parts.append(box((rear, y, 0.95), (front - cab - 0.25, y + 0.05, 1.5), "truck paint"))
+        rails = (-half, half - 0.05)
+        parts += [
+            box((rear, y, 0.95), (front - cab - 0.25, y + 0.05, 1.5), "truck paint") for y in rails
+        ]
         parts.append(box((rear, -half, 0.9), (front - cab - 0.25, half, 1.0), "truck paint"))
     for x in (front - cab * 0.6, rear + 1.2, rear + 2.4):
         parts.extend(_wheels(x, half, 0.48, "truck tyre"))
