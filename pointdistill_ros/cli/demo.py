@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pointdistill_ros.segmenter import Segmenter
 
 SIMULATED_FRAMES = 24
-SEED = 20
-"""Of the simulated drive; none of the training seeds."""
+SEED = 100_020
+"""Of the simulated drive; training uses seeds below 100 000 only."""
 FLOOR = 0.90
 """Least accuracy of the shipped student on the simulated drive; below it something is broken."""
 
