@@ -42,7 +42,7 @@ class SimulatedStreets:
         lidars: Sequence[str] = ("hdl64e",),
         workers: int = 1,
     ) -> None:
-        """Render into ``cache`` what is missing of ``frames`` scans per street, ``stride`` turns apart.
+        """Render what ``cache`` lacks of ``frames`` scans per street, ``stride`` turns apart.
 
         The sensors (names of config/lidars/) take turns over the seeds.
         """
