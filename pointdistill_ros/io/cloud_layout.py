@@ -120,8 +120,7 @@ class CloudBytes:
             height, width = int(message.height), int(message.width)
             point_step, row_step = int(message.point_step), int(message.row_step)
             layout = _layout(_field_key(message.fields), point_step, bool(message.is_bigendian))
-            data = memoryview(message.data)
-            data = data.cast("B") if data.nbytes else memoryview(b"")  # empty views cannot be cast
+            data = memoryview(message.data).cast("B")
         except (AttributeError, TypeError, ValueError) as error:
             raise CloudError(f"not a PointCloud2 message ({error})") from error
         if min(height, width, point_step, row_step) < 0:
@@ -131,9 +130,8 @@ class CloudBytes:
         if height * width and not point_step:
             raise CloudError(f"cloud has {height} × {width} points of point_step 0")
         row = width * point_step
-        if height <= 1:
-            row_step = row  # a single row needs no step, and several drivers write a wrong one
-        elif row_step < row:
+        # a single row needs no step, and several drivers write a wrong one
+        if height > 1 and row_step < row:
             raise CloudError(f"row_step {row_step} is less than width × point_step = {row}")
         needed = (height - 1) * row_step + row if height * width else 0
         if len(data) < needed:

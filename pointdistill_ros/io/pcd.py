@@ -86,6 +86,8 @@ def _pcd_header(path: Path, data: bytes) -> tuple[_PcdHeader, bytes]:
 
 def _pcd_columns(path: Path, header: _PcdHeader, body: bytes) -> Mapping[str, NDArray[Any]]:
     size = header.points * header.dtype.itemsize
+    if not size:
+        return {name: np.empty(0, header.dtype[name].base) for name in header.dtype.names or ()}
     if header.encoding == "ascii":
         return _pcd_ascii(path, header, body)
     if header.encoding == "binary":

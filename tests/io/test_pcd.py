@@ -70,6 +70,13 @@ def test_encodings_agree(tmp_path, encoding):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "binary", "binary_compressed"])
+def test_pcd_without_points(tmp_path, encoding):
+    file = tmp_path / "a.pcd"
+    file.write_text(HEADER.format(encoding).replace("POINTS 3", "POINTS 0"))
+    assert len(read_pcd(file)) == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary", "binary_compressed"])
 def test_damaged_pcd_gives_input_error_or_a_scan(tmp_path, encoding):
     rng, whole, file, refused = random.Random(3), as_pcd(encoding), tmp_path / "a.pcd", 0
     for _ in range(400):

@@ -166,7 +166,7 @@ def test_intensity_field_is_chosen():
         decode(cloud, DecodeOptions(intensity_field="gloss"))
 
 
-@pytest.mark.parametrize("size", [(0, 0), (0, 7), (7, 0), (1, 0)])
+@pytest.mark.parametrize("size", [(0, 0), (0, 2**32 - 1), (7, 0), (1, 0)])
 @pytest.mark.parametrize("make", [bytes, lambda d: np.frombuffer(d, np.uint8)])
 def test_empty_clouds_are_legal(size, make):
     cloud = plain()
@@ -178,6 +178,7 @@ def test_empty_clouds_are_legal(size, make):
     for layout in LAYOUTS:
         parts = encode_labels(cloud, segmentation([]), layout)
         assert (parts.height, parts.width, len(parts.data)) == (*size, 0)
+        assert parts.row_step == 0  # 24 × any width would not fit the message's 32 bits
 
 
 def broken(**changes):
@@ -292,14 +293,15 @@ def test_append_refuses_a_second_class_id():
         encode_labels(once, segmentation([0, 8]), "append")
 
 
-def test_buffer_is_reused_where_it_fits():
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_buffer_is_reused_where_it_fits(layout):
     cloud, labels = plain(), segmentation([0, 8])
-    first = encode_labels(cloud, labels)
+    first = encode_labels(cloud, labels, layout)
     dirty = array("B", b"\xff" * len(first.data))
-    second = encode_labels(cloud, labels, buffer=dirty)
+    second = encode_labels(cloud, labels, layout, buffer=dirty)
     assert second.data is dirty
     assert second.data == first.data
-    assert encode_labels(cloud, labels, buffer=array("B", b"1")).data == first.data
+    assert encode_labels(cloud, labels, layout, buffer=array("B", b"1")).data == first.data
 
 
 def test_dense_is_measured_not_believed():
