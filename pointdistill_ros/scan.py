@@ -82,7 +82,8 @@ class LidarScan:
     @property
     def valid(self) -> NDArray[np.bool_]:
         """[N] True where all three coordinates are finite."""
-        return np.isfinite(self.xyz).all(axis=1)
+        valid: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(self.xyz), axis=1)
+        return valid
 
     def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> LidarScan:
         """The points of a mask or index array, in that order."""
