@@ -9,18 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
-from pointdistill_ros.checkpoint import CheckpointMeta, IntensityStatistics, save_checkpoint
+from pointdistill_ros.checkpoint import save_checkpoint
 from pointdistill_ros.cli import app
 from pointdistill_ros.errors import CheckpointError, InputError, PointDistillError
 from pointdistill_ros.io.bag import BagReader
 from pointdistill_ros.io.binfile import write_kitti, write_labels
 from pointdistill_ros.io.cloud_layout import CloudBytes
 from pointdistill_ros.labels import LabelSet
-from pointdistill_ros.model.ptv3 import PTv3, PTv3Config
 from pointdistill_ros.scan import LidarScan
+from tests.tiny import tiny_meta, tiny_network
 
 # the package's attribute `demo` is the command, not the module
 demo_command = importlib.import_module("pointdistill_ros.cli.demo")
@@ -30,21 +29,9 @@ OUTPUT = "/segmentation_node/labeled_points"
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Path:
-    """A network of a few thousand parameters, never trained, that needs intensity."""
-    torch.manual_seed(1)
-    config = PTv3Config(
-        encoder_depths=(1, 1),
-        encoder_channels=(8, 8),
-        encoder_heads=(1, 1),
-        decoder_depths=(1,),
-        decoder_channels=(8,),
-        decoder_heads=(1,),
-        strides=(2,),
-        patch_sizes=(64, 64),
-    )
+    """Weights of a few thousand parameters, never trained, that need intensity."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    statistics = IntensityStatistics(0.0, 0.5, 1.0, missing=None)
-    save_checkpoint(path, PTv3(config), CheckpointMeta("tiny", config, KITTI, 0.5, statistics))
+    save_checkpoint(path, tiny_network(), tiny_meta(missing=None))
     return path
 
 
