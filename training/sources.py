@@ -25,7 +25,7 @@ from training.transforms import LabelledPoints
 class LabelledScans(Protocol):
     """What every data set offers."""
 
-    sequences: list[str]
+    sequences: Sequence[str]
     """Name of the drive of each scan."""
 
     def __len__(self) -> int: ...

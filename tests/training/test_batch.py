@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from pointdistill_ros.config import load_config
-from pointdistill_ros.model.pyramid import build_pyramid  # noqa: F401  (what collate must equal)
 from pointdistill_ros.resources import config_path
 from pointdistill_ros.scan import LidarScan
 from training.batch import BatchStream, collate
@@ -18,9 +17,9 @@ from ..tiny import tiny_config
 
 
 class Drives:
-    """Three scans of drive a, one of drive b; points of scan i have label i and intensity i / 10."""
+    """Three scans of drive a, one of b; points of scan i have label i and intensity i / 10."""
 
-    sequences = ["a", "a", "a", "b"]
+    sequences = ("a", "a", "a", "b")
 
     def __len__(self):
         return 4
@@ -34,7 +33,7 @@ class Drives:
 
 
 class Empty(Drives):
-    sequences = ["c"]
+    sequences = ("c",)
 
     def __len__(self):
         return 1

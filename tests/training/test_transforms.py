@@ -73,7 +73,7 @@ def test_jitter_is_small_and_unbiased():
 def test_intensity_stays_in_range_and_is_sometimes_dropped():
     points, config = street(), AugmentConfig(intensity_scale=0.9, intensity_shift=0.9)
     drawn = [change_intensity(points, np.random.default_rng(i), config) for i in range(60)]
-    assert all(0 <= p.intensity.min() and p.intensity.max() <= 1 for p in drawn)
+    assert all(p.intensity.min() >= 0 and p.intensity.max() <= 1 for p in drawn)
     share = np.mean([not p.intensity.any() for p in drawn])
     assert 0 < share < 0.5
     assert not change_intensity(
