@@ -188,7 +188,7 @@ def _run(
             with _skipping(summary, keep_going):  # around the loop: a bag can break off
                 for entry in source.entries():
                     with _skipping(summary, keep_going):
-                        _segment_one(entry, segmenter, sink, summary)
+                        _segment_named(source.path, entry, segmenter, sink, summary)
                     progress.advance(task)
     if not summary.scans:
         raise InputError("; ".join(summary.skipped))
@@ -199,10 +199,20 @@ def _skipping(summary: Summary, keep_going: bool) -> Iterator[None]:
     """Note bad input in the summary instead of raising, if asked to keep going."""
     try:
         yield
-    except (InputError, CloudError, ScanError) as error:
+    except InputError as error:
         if not keep_going:
             raise
         summary.skipped.append(str(error))
+
+
+def _segment_named(
+    path: Path, entry: ScanEntry, segmenter: SegmenterLike, sink: LabelSink, summary: Summary
+) -> None:
+    """Label one scan; errors that do not know where the scan came from are told."""
+    try:
+        _segment_one(entry, segmenter, sink, summary)
+    except (CloudError, ScanError) as error:
+        raise InputError(f"{path}: scan {entry.name}: {error}") from error
 
 
 def _segment_one(

@@ -10,12 +10,14 @@ import pytest
 
 from pointdistill_ros import LabelSet, LidarScan, Segmentation
 from pointdistill_ros.cli import main
+from pointdistill_ros.errors import ScanError
 from pointdistill_ros.io.bag import POINTCLOUD2, BagReader, BagWriter
 from pointdistill_ros.io.binfile import read_labels, write_kitti
 from pointdistill_ros.io.pointcloud2 import LAYOUTS, decode, encode_scan
 
 command = importlib.import_module("pointdistill_ros.cli.segment")
 KITTI = LabelSet.named("semantic-kitti")
+REFUSAL = "network fake needs a ring, the scan has none"
 ROAD, VEGETATION = KITTI.index("road"), KITTI.index("vegetation")
 
 
@@ -165,6 +167,15 @@ def test_empty_scan_gives_empty_labels(segment, tmp_path):
     code, out, _ = segment(tmp_path / "empty.bin", "-o", tmp_path / "out")
     assert (code, (tmp_path / "out" / "empty.label").read_bytes()) == (0, b"")
     assert "1 scan, 0 points" in out
+
+
+def test_scan_that_the_network_refuses_is_named(segment, folder, tmp_path, monkeypatch):
+    def refuse(self, scan):
+        raise ScanError(REFUSAL)
+
+    monkeypatch.setattr(RoadBelowZero, "__call__", refuse)
+    code, _, err = segment(folder, "-o", tmp_path / "out")
+    assert (code, err) == (2, f"pointdistill: {folder}: scan 000000: {REFUSAL}\n")
 
 
 def spoil(folder):
