@@ -141,15 +141,22 @@ def _undergrowth(
 ) -> Iterator[Mesh]:
     """Yield pieces of wood edge: near the road where nothing is built, behind houses elsewhere."""
     near = side.edge + float(rng.uniform(0.8, 9.0))
-    rows = [(near, street.character.thicket * (0.45 if side.built else 1.3))]
-    rows.append((side.front + 16 if side.built else near + 14, 0.55))
-    for distance, share in rows:
+    behind = side.front + 14 if side.built else near + 13
+    rows = [
+        # distance, share of the length, factor on the height
+        (near, street.character.thicket * (0.45 if side.built else 1.3), (0.6, 1.3)),
+        (behind, 0.7, (1.0, 2.0)),
+        (behind + 13, 0.8, (1.6, 2.8)),
+    ]
+    for distance, share, heights in rows:
+        if distance > REACH - 7:
+            continue
         s = street.start
         while s < street.end - 10:
             d = side.sign * (distance + float(rng.normal(0, 0.6)))
             if rng.random() < share:
                 mesh = nursery.thickets[int(rng.integers(len(nursery.thickets)))]
-                tall = float(rng.uniform(0.6, 1.3))
+                tall = float(rng.uniform(*heights))
                 for _ in range(int(rng.integers(1, 4))):
                     if s < street.end - 10 and _clear(street, s, d, 8.0):
                         yield street.bend(mesh.moved(scale=(1, 1, tall)), s, d, side.sign)

@@ -70,14 +70,14 @@ class Character:
 CHARACTERS: dict[Style, Character] = {
     "suburban": Character(
         share=0.45, road_width=(5.5, 8.5), radius=90, ego_speed=(3, 9), traffic_speed=9,
-        junction_every=100, driveway_every=30, parking=0.35, walk=0.9, verge=0.3, built=0.72,
+        junction_every=100, driveway_every=30, parking=0.3, walk=0.9, verge=0.3, built=0.72,
         front=(2, 9), house_gap=(2, 14), house_width=(7, 16), floors=(1, 3), barrier=0.75,
         hedges=0.5, thicket=0.3, tree_every=10, wood_every=4, weeds_every=16, post_every=32,
         board_every=250, bank=0.04, car_every=90, walker_every=60, standing_every=90, marks=0.35,
     ),
     "urban": Character(
         share=0.22, road_width=(7, 13), radius=150, ego_speed=(2, 9), traffic_speed=8,
-        junction_every=80, driveway_every=50, parking=0.55, walk=1.0, verge=0.08, built=0.85,
+        junction_every=80, driveway_every=50, parking=0.45, walk=1.0, verge=0.08, built=0.85,
         front=(-4, 5), house_gap=(0, 4), house_width=(8, 26), floors=(3, 6), barrier=0.25,
         hedges=0.35, thicket=0.1, tree_every=16, wood_every=7, weeds_every=60, post_every=24,
         board_every=160, bank=0.01, car_every=50, walker_every=16, standing_every=32, marks=0.8,

@@ -77,7 +77,7 @@ def _vehicle(street: Street, rng: np.random.Generator, s: float, d: float, speed
 def parked(street: Street, side: Side, rng: np.random.Generator) -> Iterator[Mesh]:
     """Yield vehicles at the kerb and in front of houses."""
     if side.parking is not None:
-        density = float(rng.uniform(0.15, 0.9))
+        density = float(rng.uniform(0.1, 0.8))
         s = street.start + 4
         while s < street.end - 8:
             mesh = _parked_vehicle(rng, car_only=side.across)

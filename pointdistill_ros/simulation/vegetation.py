@@ -53,7 +53,7 @@ def tree(rng: np.random.Generator, height: float, conifer: bool = False) -> Mesh
         )
         radii = spread * rng.uniform(0.35, 0.65) * np.array([1.0, 1.0, 0.8])
         count = int(130 * (radii[0] * radii[1]) + 60)
-        blobs.append(_blob(rng, min(count, 900), centre, radii, 0.55))
+        blobs.append(_blob(rng, min(count, 900), centre, radii, 0.25))
         if rng.random() < 0.8:
             start = top * rng.uniform(bare / top[2], 0.7)
             parts.append(tube(start, centre, (girth * 0.4, 0.02), "bark", 5))
@@ -68,7 +68,7 @@ def bush(rng: np.random.Generator, radius: float) -> Mesh:
         size = radius * rng.uniform(0.45, 0.75)
         centre = np.array([*rng.normal(0, radius * 0.35, 2), size * rng.uniform(0.7, 1.3)])
         radii = size * np.array([1.0, 1.0, rng.uniform(0.8, 1.3)])
-        blobs.append(_blob(rng, int(160 * size * size) + 40, centre, radii, 0.5))
+        blobs.append(_blob(rng, int(160 * size * size) + 40, centre, radii, 0.35))
     return _leaves(rng, np.concatenate(blobs), 0.14, "leaves")
 
 
