@@ -24,6 +24,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
@@ -340,7 +341,15 @@ def spin(make_node: Callable[[], SegmentationNode], args: list[str] | None = Non
         node = make_node()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin()
+        while True:
+            try:
+                executor.spin()
+                break
+            except rclpy_implementation.RCLError as error:
+                # Jazzy lets it out of the service where a transition does not exist
+                if not rclpy.ok():
+                    break
+                node.get_logger().error(str(error))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except PointDistillError as error:

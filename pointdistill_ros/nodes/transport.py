@@ -29,10 +29,8 @@ def profile_variable() -> str:
     if distribution:
         old = distribution in ("humble", "iron", "jazzy")
     else:
-        try:
-            old = metadata.version("ros-fastdds").startswith("2.")
-        except metadata.PackageNotFoundError:
-            old = False
+        # the wheels of Fast DDS 2 go by the old name, too
+        old = any(True for _ in metadata.distributions(name="ros-fastrtps"))
     return "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"
 
 
