@@ -12,7 +12,7 @@ LABELS = f"{NODE}/labeled_points"
 MANUAL = ("--ros-args", "-p", "autostart:=false")
 CYCLES, WARM_UP_CYCLES = 20, 5
 MAX_GROWTH_KIB = 8192
-"""Resident memory that 15 cycles may add: the allocator's mood, but not a cloud (1.9 MB) a cycle."""
+"""Resident memory that 15 cycles may add: the allocator's mood, not a cloud (1.9 MB) a cycle."""
 
 
 @pytest.fixture
