@@ -21,13 +21,14 @@ PERIOD = 0.1
 _MARGIN = 95.0
 """Street before the first and after the last place of the sensor, metres."""
 _RACK = (
-    (167, 13, -17.5),
-    (-167, 14, -19.5),
-    (-67, 7, -15.5),
-    (-5, 16, -21.0),
-    (-130, 4, -21),
-    (140, 9, -22),
+    (166.0, 17.0, -17.5),
+    (-166.0, 18.0, -19.0),
+    (-67.0, 9.0, -15.5),
+    (-5.0, 19.0, -20.5),
+    (-130.0, 5.0, -20.5),
+    (140.0, 11.0, -21.5),
 )
+"""Azimuth, half width, top elevation in degrees of what KITTI's car carries on its roof."""
 _START_NS = 1_700_000_000_000_000_000
 
 

@@ -153,7 +153,7 @@ def _undergrowth(
             continue
         s = street.start
         while s < street.end - 10:
-            d = side.sign * (distance + float(rng.normal(0, 0.6)))
+            d = side.sign * (distance + float(rng.normal(0, 1.2)))
             if rng.random() < share:
                 mesh = nursery.thickets[int(rng.integers(len(nursery.thickets)))]
                 tall = float(rng.uniform(*heights))

@@ -153,6 +153,10 @@ class Street:
         for (ks, kd), p in zip(waves, phase, strict=True):
             rough += np.sin(ks * s + kd * d + p)
         wild = np.minimum(beyond / 4, 1)
+        for j in self.junctions:  # crossing roads are even
+            crossed = np.isin(np.sign(d), j.sides)
+            away = np.clip((np.abs(s - j.s) - j.half_width - j.walk) / 3, 0, 1)
+            wild = np.where(crossed, np.minimum(wild, away), wild)
         return np.asarray(along + crown + bank * beyond + (0.05 * rough + self._bump(s, d)) * wild)
 
     def _bump(self, s: Array, d: Array) -> Array:

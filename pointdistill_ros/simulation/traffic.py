@@ -60,13 +60,13 @@ def moving(street: Street, rng: np.random.Generator, ego_speed: float) -> Iterat
 
 def _vehicle(street: Street, rng: np.random.Generator, s: float, d: float, speed: float) -> Mover:
     pick = rng.random()
-    if pick < 0.68:
+    if pick < 0.58:
         return Mover(vehicles.car(rng), s, d, speed)
-    if pick < 0.76:
+    if pick < 0.67:
         return Mover(vehicles.truck(rng), s, d, speed)
-    if pick < 0.84:
+    if pick < 0.76:
         return Mover(vehicles.coach(rng), s, d, speed)
-    if pick < 0.92 or street.style == "highway":
+    if pick < 0.87 or street.style == "highway":
         return Mover(people.motorcyclist(rng), s, d, speed)
     # cyclists keep to the edge
     aside = float(np.sign(d)) * (street.half_width - 0.6)
