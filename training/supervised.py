@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def train_supervised(
             label_set=label_set,
             grid_size=config.grid_size,
             intensity=intensity,
-            training=provenance | {"config": asdict(config)},
+            training={"command": " ".join(sys.argv), **provenance, "config": asdict(config)},
         )
         save_checkpoint(path, _with_weights(network, state), meta)
 
