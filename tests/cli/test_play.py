@@ -197,16 +197,18 @@ def test_stepping_waits_for_every_result(bag, listener):
     from sensor_msgs.msg import PointCloud2
 
     results = listener.node.create_publisher(PointCloud2, "/labels", 10)
-    pending = []
+    in_work = []
 
-    def answer(cloud):
-        assert not pending, "the next cloud came before the last result"
-        pending.append(cloud)
-        time.sleep(0.25)
-        results.publish(PointCloud2(header=cloud.header))
-        pending.clear()
+    def take(cloud):
+        assert not in_work, "the next cloud came before the last result"
+        in_work.append((cloud.header, time.monotonic() + 0.25))
 
-    listener.listen("/points", on_message=answer)
+    def answer():
+        if in_work and time.monotonic() > in_work[0][1]:
+            results.publish(PointCloud2(header=in_work.pop()[0]))
+
+    listener.node.create_timer(0.01, answer)
+    listener.listen("/points", on_message=take)
     code, said = listener.play(
         bag, "--step-on-result", "--result-topic", "/labels", "--duration", 0.45
     )
