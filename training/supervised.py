@@ -71,7 +71,7 @@ def train_supervised(
 
     trainer = Run(run, network, loss, config, budget, monitor, store)
     final = _with_weights(network, trainer.fit(stream))
-    renew_norms(final, mix, config)
+    renew_norms(final, mix, config, model, NORM_BATCHES)
     store(final.state_dict(), {"steps": trainer.step, "seconds": round(trainer.seconds)})
     return path
 
@@ -115,7 +115,9 @@ def score(network: nn.Module, batches: list[Batch]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def renew_norms(network: nn.Module, mix: SourceMix, config: TrainConfig) -> None:
+def renew_norms(
+    network: nn.Module, mix: SourceMix, config: TrainConfig, model: PTv3Config, batches: int
+) -> None:
     """Take batch-norm statistics anew over unmixed scans: averaged weights never had their own."""
     network.eval()
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d)]
@@ -124,8 +126,7 @@ def renew_norms(network: nn.Module, mix: SourceMix, config: TrainConfig) -> None
         norm.momentum = None  # plain mean over all batches
         norm.train()
     rng = np.random.default_rng([config.seed, 2])
-    model = model_config(config)
-    for _ in range(NORM_BATCHES):
+    for _ in range(batches):
         points = crop_range(mix.draw(rng), config.max_range)
         batch = collate([points], model, config.grid_size, config.max_voxels, None)
         network(batch.features, batch.pyramid)
