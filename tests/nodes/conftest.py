@@ -19,11 +19,11 @@ NODE = "/segmentation_node"
 class NodeProcess:
     """A node in another process; what it logs goes to a file."""
 
-    def __init__(self, log: Path, *arguments: str, script: Path = HERE / "fake_node.py", **env):
+    def __init__(self, log: Path, *arguments: str, program=(str(HERE / "fake_node.py"),), **env):
         self.log = log
         with log.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, str(script), *arguments],
+                [sys.executable, *program, *arguments],
                 env=os.environ | env,
                 stdout=file,
                 stderr=subprocess.STDOUT,
