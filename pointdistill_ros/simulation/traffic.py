@@ -69,7 +69,7 @@ def _vehicle(street: Street, rng: np.random.Generator, s: float, d: float, speed
     if pick < 0.87 or street.style == "highway":
         return Mover(people.motorcyclist(rng), s, d, speed)
     # cyclists keep to the edge
-    aside = float(np.sign(d)) * (street.half_width - 0.6)
+    aside = float(np.sign(d)) * (street.half_width - 0.35)
     pace = float(np.sign(speed)) * float(rng.uniform(3, 6))
     return Mover(people.bicyclist(rng), s, aside, pace)
 

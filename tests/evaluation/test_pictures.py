@@ -88,7 +88,14 @@ def test_comparison_shows_wrong_points_in_red_only(tmp_path):
         return int((np.abs(third - pictures._WRONG).max(-1) < 40).sum())
 
     assert red("right.png") == 0
-    assert red("wrong.png") > 50
+    alone = red("wrong.png")
+    assert alone > 50
+    # mistakes under correct points stay visible
+    above = xyz + np.array([0, 0, 2], np.float32)
+    both, correct = np.concatenate([xyz, above]), np.full(400, ROAD, np.uint8)
+    labels, truth = np.concatenate([labels, correct]), np.concatenate([truth, correct])
+    pictures.comparison(both, labels, truth, LABELS, tmp_path / "under.png")
+    assert red("under.png") == alone
 
 
 def test_empty_scan_and_scan_without_valid_points(tmp_path):

@@ -113,9 +113,11 @@ def test_mixed_returns_lie_between_the_surfaces_and_have_no_label():
     depth = (seen.range * lidar.directions[..., 0])[mixed]
     assert depth.min() > 4.35 and depth.max() < 5.05
     assert ((depth > 4.45) & (depth < 4.95)).mean() > 0.6
-    # a grazing plane has long steps too, but no edges; nor have two parts of one class
+    # a plane seen at a grazing angle has long steps too, but no edges
     _, plain = sweep(wide, wall(5.0))
-    assert (plain.labels[np.isfinite(plain.range)] != 255).all()
+    off = plain.range * lidar.directions[..., 0] - 5.0
+    assert np.nanmax(np.abs(off)) < 0.04
+    # two things of one class blur without losing it
     _, alike = sweep(wide, merge([wall(5.0, "galvanised"), *pillars]))
     assert (alike.labels[np.isfinite(alike.range)] != 255).all()
 
@@ -154,8 +156,9 @@ def test_nothing_to_hit_gives_no_returns():
 def test_nearer_target_wins():
     lidar = Lidar(IDEAL)
     targets = [Target(wall(20.0, "plaster")), Target(box((9, -3, -3), (10, 3, 3), "car paint"))]
-    rng = np.random.default_rng(0)
-    seen = lidar.sweep(targets, np.zeros((360, 3)), lidar.directions, rng)
     ahead = np.abs(lidar.azimuth) < 10
-    names = {LABEL_SET.names[i] for i in np.unique(seen.labels[:, ahead]) if i != 255}
-    assert names == {"car"}
+    for order in (targets, targets[::-1]):
+        rng = np.random.default_rng(0)
+        seen = lidar.sweep(order, np.zeros((360, 3)), lidar.directions, rng)
+        names = {LABEL_SET.names[i] for i in np.unique(seen.labels[:, ahead]) if i != 255}
+        assert names == {"car"}
