@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pointdistill_ros.io.source import BagMessage
     from pointdistill_ros.segmenter import Segmenter
 
-SIMULATED_FRAMES = 24
+SIMULATED_FRAMES = 16
 SEED = 100_020
 """Of the simulated drive; training uses seeds below 100 000 only."""
 FLOOR = 0.90
