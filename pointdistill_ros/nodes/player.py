@@ -33,8 +33,10 @@ from pointdistill_ros.nodes.transport import prepare_transport
 
 CLOCK_PERIOD = 0.01
 """Wall seconds between two /clock messages while waiting for the next message."""
-SETTLE = 0.2
+SETTLE = 0.5
 """Seconds between seeing a subscriber and being sure that it sees us."""
+HISTORY = 50
+"""Messages kept for a reliable subscriber that is behind, or still getting to know us."""
 DRAIN = 2.0
 """Seconds that reliable subscribers get at the end to acknowledge."""
 
@@ -129,7 +131,7 @@ class _Player:
         for topic, name in topics.items():
             latched = topic.endswith("tf_static")
             durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
-            qos = QoSProfile(depth=10, durability=durability)
+            qos = QoSProfile(depth=HISTORY, durability=durability)
             self._publishers[topic] = node.create_publisher(kinds[topic], name, qos)
         self._clock = node.create_publisher(Clock, "/clock", 10) if settings.clock else None
         self._results: dict[tuple[int, int], tuple[bytes, float]] = {}
@@ -176,9 +178,9 @@ class _Player:
         self, start_ns: int, stop_ns: int, progress: Progress, on_result: OnResult
     ) -> int:
         total, first, sent = 1e-9 * (stop_ns - start_ns), None, 0
-        wall = time.monotonic()
         for message in self._reader.messages(*self._wire, start_ns=start_ns, stop_ns=stop_ns):
-            first = message.time_ns if first is None else first
+            if first is None:
+                first, wall = message.time_ns, time.monotonic()
             due = wall + 1e-9 * (message.time_ns - first) / self._settings.rate
             self._sleep_until(due, message.time_ns)
             self._tell_time(message.time_ns)

@@ -45,8 +45,8 @@ from pointdistill_ros.segmentation import Segmentation
 STOP_TIMEOUT = 2.0
 """Seconds a frame in work gets to finish when the node stops."""
 TICK = 0.05
-"""Seconds between looks at the health; published once a second and when a level or
-the number of publishers changes."""
+"""Seconds between looks at the health; published once a second and when a level, its
+reason or the number of publishers changes."""
 
 
 class Labelled(NamedTuple):
@@ -78,7 +78,7 @@ class SegmentationNode(LifecycleNode):
         self._writers: dict[str, messages.CloudWriter] = {}
         self._foreign_stamps = False
         self._health = Health()
-        self._condition: list[int] = []
+        self._condition: object = None
         self._reported = 0.0
 
         self._config = parameters.declare(self, NodeConfig())
@@ -322,7 +322,7 @@ class SegmentationNode(LifecycleNode):
         topic = None if self._subscription is None else self._subscription.topic_name
         publishers = 0 if topic is None else self.count_publishers(topic)
         statuses = self._health.statuses(self.counters, publishers, self._config.diagnostics)
-        condition = [publishers, *(int(status.level) for status in statuses)]
+        condition = [(status.level, status.message) for status in statuses], publishers
         now = time.monotonic()
         if condition != self._condition or now - self._reported >= 1.0:
             self._condition, self._reported = condition, now
