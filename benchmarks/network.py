@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time of student and teacher on one scan, and of the simulator: ``python -m benchmarks.network``.
 
-The scan is a KITTI ``.bin`` named on the command line, else a simulated one. Networks without
+The scan is the file named on the command line, else a simulated one. Networks without
 shipped weights run with random ones: the time is the same. Medians in milliseconds.
 """
 
@@ -31,7 +31,7 @@ SEED = 100_000
 def main() -> None:
     """Print one line per network, then the simulator's."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scan", type=Path, nargs="?", help="KITTI .bin; default: a simulated scan")
+    parser.add_argument("scan", type=Path, nargs="?", help="scan file; default: a simulated scan")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
