@@ -95,8 +95,8 @@ def demo(
             "environment of `make install`; `pointdistill segment` needs no ROS"
         )
     segmenter = Segmenter.load(model, device="cpu")  # refuses bad weights before anything starts
-    output.mkdir(parents=True, exist_ok=True)
     played = _prepare(source, output, frames, topic, console)
+    output.mkdir(parents=True, exist_ok=True)
     summary = _run(played, output, model, segmenter, rate, console)
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _print(summary, output, console)
