@@ -65,7 +65,7 @@ def train_supervised(
             label_set=label_set,
             grid_size=config.grid_size,
             intensity=intensity,
-            training={"command": " ".join(sys.argv), **provenance, "config": asdict(config)},
+            training={"command": _command(), **provenance, "config": asdict(config)},
         )
         save_checkpoint(path, _with_weights(network, state), meta)
 
@@ -141,6 +141,12 @@ def intensity_statistics(
     values = np.concatenate([mix.draw(rng).intensity for _ in range(scans)])
     low, median, high = (float(q) for q in np.quantile(values, [0.05, 0.5, 0.95]))
     return IntensityStatistics(low, median, high, 0.0 if config.augment.intensity_drop else None)
+
+
+def _command() -> str:
+    """The command line, absolute paths cut to their last part: they mean nothing elsewhere."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return " ".join(["python -m", f"training.{Path(sys.argv[0]).stem}", *words])
 
 
 def _with_weights(network: PTv3, state: dict[str, Tensor]) -> PTv3:
