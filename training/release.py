@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Make trained weights ready to ship: a clean header, and a card with figures measured on the file.
+r"""Make trained weights ready to ship: a clean header, a card with figures measured on the file.
 
 python -m training.release runs/first/student.safetensors --data DATA --notes notes.md
 
@@ -69,7 +69,7 @@ def card(name: str, sha256: str, size: int, meta: CheckpointMeta, results: dict[
         "",
         "## Figures",
         "",
-        "Protocol P1: one pass, one point represents a voxel, every raw point counted. Means of IoU "
+        "Protocol P1: one pass, one point represents a voxel, every raw point counted. Mean IoU "
         f"over classes with at least {MIN_POINTS} points in that part.",
         "",
         "| part | points | accuracy | mIoU |",
