@@ -11,6 +11,7 @@ from pointdistill_ros.cli.play import play
 from pointdistill_ros.cli.segment import segment
 from pointdistill_ros.cli.simulate import simulate
 from pointdistill_ros.errors import PointDistillError
+from pointdistill_ros.openmp import bound_spinning
 
 app = typer.Typer(
     name="pointdistill",
@@ -25,6 +26,7 @@ for command in (demo, segment, play, simulate, info):
 
 def main() -> None:
     """Entry point: user errors become one line on stderr and exit code 2."""
+    bound_spinning()
     try:
         app()
     except PointDistillError as error:

@@ -39,6 +39,7 @@ from pointdistill_ros.nodes.diagnostics import SAMPLE, Health, cloud_facts, diag
 from pointdistill_ros.nodes.model import SegmenterLike, load_segmenter
 from pointdistill_ros.nodes.transport import prepare_transport
 from pointdistill_ros.nodes.worker import Counters, Frame, NewestFrameWorker
+from pointdistill_ros.openmp import bound_spinning
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmentation import Segmentation
 
@@ -335,6 +336,7 @@ class SegmentationNode(LifecycleNode):
 def spin(make_node: Callable[[], SegmentationNode], args: list[str] | None = None) -> int:
     """Run a node until SIGINT or SIGTERM. Exit code 0, or 2 with one line on bad parameters."""
     prepare_transport()
+    bound_spinning()
     rclpy.init(args=args)
     node = None
     try:
