@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The errors this package raises on purpose: one line each, naming what and what was expected.
 
-The command line prints them without a traceback and exits with 2.
+Programs print them without a traceback and exit with 2 (``one_line_errors``).
 """
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class PointDistillError(Exception):
@@ -31,3 +35,13 @@ class ConfigError(PointDistillError):
 
 class CheckpointError(PointDistillError):
     """A weight file is damaged, incomplete or does not fit the model."""
+
+
+@contextmanager
+def one_line_errors(program: str) -> Iterator[None]:
+    """End the process with one line on stderr and exit code 2 on an error of this module."""
+    try:
+        yield
+    except PointDistillError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(2)

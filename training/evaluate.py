@@ -25,6 +25,7 @@ from rich.table import Table
 
 from pointdistill_ros.datasets.packed import PackedScans, SensorConvention
 from pointdistill_ros.datasets.simulated import SimulatedStreets
+from pointdistill_ros.errors import one_line_errors
 from pointdistill_ros.evaluation.confusion import ConfusionMatrix
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import LabelSet
@@ -113,7 +114,9 @@ def tables(results: dict[str, Any]) -> Iterable[Table]:
 
 def main() -> None:
     """Parse the command line, evaluate, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--weights", default="student", help="shipped name or checkpoint path")
     parser.add_argument("--data", type=Path, help="folder of packed scans; none = simulated only")
     parser.add_argument("--cache", type=Path, default=Path("runs/streets"), help="rendered streets")
@@ -134,4 +137,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("evaluate"):
+        main()

@@ -21,6 +21,7 @@ from pointdistill_ros.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from pointdistill_ros.errors import one_line_errors
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.model.config import Permutation
 from pointdistill_ros.resources import weights_path
@@ -127,4 +128,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("release"):
+        main()

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from pointdistill_ros.config import load_config
+from pointdistill_ros.errors import one_line_errors
 from training.config import TrainConfig
 from training.loop import Budget
 from training.supervised import train_supervised
@@ -18,7 +19,9 @@ from training.supervised import train_supervised
 
 def main() -> None:
     """Parse the command line and train; a second call with the same --run resumes."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", type=Path, required=True, help="file of config/training/")
     parser.add_argument("--data", type=Path, help="folder of packed scans with manifest.json")
     parser.add_argument("--cache", type=Path, default=Path("runs/streets"), help="rendered streets")
@@ -32,4 +35,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("train_student"):
+        main()

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `pointdistill` command: one file per subcommand, heavy imports inside the command bodies."""
 
-import sys
-
 import typer
 
 from pointdistill_ros.cli.demo import demo
@@ -10,7 +8,7 @@ from pointdistill_ros.cli.info import info
 from pointdistill_ros.cli.play import play
 from pointdistill_ros.cli.segment import segment
 from pointdistill_ros.cli.simulate import simulate
-from pointdistill_ros.errors import PointDistillError
+from pointdistill_ros.errors import one_line_errors
 from pointdistill_ros.openmp import bound_spinning
 
 app = typer.Typer(
@@ -27,8 +25,5 @@ for command in (demo, segment, play, simulate, info):
 def main() -> None:
     """Entry point: user errors become one line on stderr and exit code 2."""
     bound_spinning()
-    try:
+    with one_line_errors("pointdistill"):
         app()
-    except PointDistillError as error:
-        print(f"pointdistill: {error}", file=sys.stderr)
-        sys.exit(2)
