@@ -113,6 +113,10 @@ def segment(
     layout: Annotated[
         Layout, typer.Option(help="Layout of the labelled clouds in a bag.")
     ] = Layout.xyzcpe_aligned,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Also draw every scan, from above and as range view, into this folder."),
+    ] = None,
     keep_going: Annotated[
         bool,
         typer.Option("--keep-going", help="Skip what cannot be read, list it, exit with 1."),
@@ -139,7 +143,7 @@ def segment(
         ),
     )
     with sink:
-        _run(sources, segmenter, sink, summary, keep_going)
+        _run(sources, segmenter, sink, pictures, summary, keep_going)
     _print(summary, output)
     if summary.skipped:
         raise typer.Exit(1)
@@ -178,6 +182,7 @@ def _run(
     sources: list[ScanSource],
     segmenter: SegmenterLike,
     sink: LabelSink,
+    pictures: Path | None,
     summary: Summary,
     keep_going: bool,
 ) -> None:
@@ -188,7 +193,7 @@ def _run(
             with _skipping(summary, keep_going):  # around the loop: a bag can break off
                 for entry in source.entries():
                     with _skipping(summary, keep_going):
-                        _segment_named(source.path, entry, segmenter, sink, summary)
+                        _segment_named(source.path, entry, segmenter, sink, pictures, summary)
                     progress.advance(task)
     if not summary.scans:
         raise InputError("; ".join(summary.skipped))
@@ -206,18 +211,25 @@ def _skipping(summary: Summary, keep_going: bool) -> Iterator[None]:
 
 
 def _segment_named(
-    path: Path, entry: ScanEntry, segmenter: SegmenterLike, sink: LabelSink, summary: Summary
+    path: Path,
+    entry: ScanEntry,
+    segmenter: SegmenterLike,
+    sink: LabelSink,
+    pictures: Path | None,
+    summary: Summary,
 ) -> None:
     """Label one scan; errors that do not know where the scan came from are told."""
     try:
-        _segment_one(entry, segmenter, sink, summary)
+        scan, segmentation = _segment_one(entry, segmenter, sink, summary)
+        if pictures is not None:
+            _draw(scan, segmentation, pictures, f"{path.stem}_{entry.name}")
     except (CloudError, ScanError) as error:
         raise InputError(f"{path}: scan {entry.name}: {error}") from error
 
 
 def _segment_one(
     entry: ScanEntry, segmenter: SegmenterLike, sink: LabelSink, summary: Summary
-) -> None:
+) -> tuple[LidarScan, Segmentation]:
     scan = entry.load()
     start = time.perf_counter()
     segmentation = segmenter(scan)
@@ -226,6 +238,15 @@ def _segment_one(
     summary.scans += 1
     summary.points += len(scan)
     summary.classes.update(segmentation.counts())
+    return scan, segmentation
+
+
+def _draw(scan: LidarScan, segmentation: Segmentation, folder: Path, name: str) -> None:
+    from pointdistill_ros.evaluation.pictures import birds_eye, range_view
+
+    arguments = (scan.xyz, segmentation.labels, segmentation.label_set)
+    birds_eye(*arguments, folder / f"{name}_above.png", title=name)
+    range_view(*arguments, folder / f"{name}_range.png", title=name)
 
 
 def _progress() -> Progress:

@@ -97,6 +97,14 @@ def test_probabilities_on_request(segment, folder, tmp_path):
         assert saved["names"].tolist() == list(KITTI.names)
 
 
+def test_pictures_on_request(segment, folder, tmp_path):
+    code, _, _ = segment(folder, "-o", tmp_path / "out", "--pictures", tmp_path / "seen")
+    assert code == 0
+    names = sorted(path.name for path in (tmp_path / "seen").iterdir())
+    assert names == [f"scans_00000{i}_{view}.png" for i in range(3) for view in ("above", "range")]
+    assert all(path.stat().st_size > 10_000 for path in (tmp_path / "seen").iterdir())
+
+
 def test_folder_to_bag(segment, folder, tmp_path):
     assert segment(folder, folder, "-o", tmp_path / "out.mcap")[0] == 0
     with BagReader(tmp_path / "out.mcap") as bag:
