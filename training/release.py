@@ -48,6 +48,7 @@ def release(weights: Path, target: Path, permutation: Permutation | None = None)
     training.pop("monitor", None)
     meta = replace(meta, config=config, training=training)
     save_checkpoint(target, network, meta)
+    target.chmod(0o644)  # safetensors writes for the owner alone
     return meta
 
 
