@@ -37,6 +37,7 @@ from pointdistill_ros.io.pointcloud2 import DecodeOptions, decode
 from pointdistill_ros.nodes import messages, parameters
 from pointdistill_ros.nodes.diagnostics import SAMPLE, Health, cloud_facts, diagnostic_array
 from pointdistill_ros.nodes.model import SegmenterLike, load_segmenter
+from pointdistill_ros.nodes.model_thread import ModelThread
 from pointdistill_ros.nodes.transport import prepare_transport
 from pointdistill_ros.nodes.worker import Counters, Frame, NewestFrameWorker
 from pointdistill_ros.openmp import bound_spinning
@@ -73,6 +74,7 @@ class SegmentationNode(LifecycleNode):
             load_segmenter if segmenter is None else lambda _: segmenter
         )
         self._segmenter: SegmenterLike | None = None
+        self._thread: ModelThread | None = None
         self._worker: NewestFrameWorker[PointCloud2, Labelled] | None = None
         self._subscription: Any = None
         self._outputs: dict[str, Any] = {}
@@ -99,10 +101,11 @@ class SegmentationNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model, create the outputs; else say why and stay unconfigured."""
+        self._thread = ModelThread()
         try:
-            segmenter = self._load(self._config.model)
-            segmenter.warm_up()
+            segmenter = self._thread.submit(self._load_and_warm_up).result()
         except Exception as error:
+            self._thread.end()
             reason = str(error) if isinstance(error, PointDistillError) else repr(error)
             self._health.unloaded(f"cannot load model {self._config.model.path}: {reason}")
             self.get_logger().error(f"cannot load model {self._config.model.path}: {reason}")
@@ -135,7 +138,8 @@ class SegmentationNode(LifecycleNode):
             max_age=lambda: self._config.input.max_age,
             clock=self._now,
         )
-        self._worker.start()
+        assert self._thread is not None
+        self._worker.start(self._thread)
         self._health.activated()
         reliable = self._config.input.reliability == "reliable"
         self._subscription = self.create_subscription(
@@ -211,7 +215,15 @@ class SegmentationNode(LifecycleNode):
         self._health.deactivated()
         return self._worker is None or self._worker.stop(STOP_TIMEOUT)
 
+    def _load_and_warm_up(self) -> SegmenterLike:
+        segmenter = self._load(self._config.model)
+        segmenter.warm_up()
+        return segmenter
+
     def _release(self) -> None:
+        if self._thread is not None:
+            self._thread.end()
+            self._thread = None
         for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
         self._outputs, self._writers, self._segmenter = {}, {}, None

@@ -12,10 +12,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from pointdistill_ros.errors import PointDistillError
+from pointdistill_ros.nodes.model_thread import ModelThread
 
 M = TypeVar("M")
 R = TypeVar("R")
@@ -60,7 +62,7 @@ class Frame(Generic[M]):
 
 
 class NewestFrameWorker(Generic[M, R]):
-    """Runs ``work`` on the newest frame in a thread of its own.
+    """Runs ``work`` on the newest frame in the thread of the model.
 
     ``work`` gets a Frame and returns a result, or raises. ``done`` gets the result after it has
     been counted as processed. ``refused`` gets the exception of an invalid or failed frame and
@@ -84,7 +86,7 @@ class NewestFrameWorker(Generic[M, R]):
         self._counters = Counters()
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._ended: Future[None] | None = None
 
     @property
     def counters(self) -> Counters:
@@ -131,19 +133,16 @@ class NewestFrameWorker(Generic[M, R]):
             self._refused(error)
         return True
 
-    def start(self) -> None:
-        """Start the thread. A worker starts once."""
-        self._thread = threading.Thread(target=self._run, name="newest-frame-worker", daemon=True)
-        self._thread.start()
+    def start(self, thread: ModelThread) -> None:
+        """Work in ``thread`` until the stop. A worker starts once."""
+        self._ended = thread.submit(self._run)
 
     def stop(self, timeout: float) -> bool:
         """Finish the frame in work, drop the waiting one; False if busy beyond ``timeout`` s."""
         self._stopping.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                return False
+        if self._ended is not None and not wait([self._ended], timeout).done:
+            return False
         with self._lock:
             if self._slot is not None:
                 self._slot = None

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointdistill_ros.errors import CloudError
+from pointdistill_ros.nodes.model_thread import ModelThread
 from pointdistill_ros.nodes.worker import FOREIGN_CLOCK, Counters, NewestFrameWorker
 
 
@@ -174,7 +175,7 @@ def test_the_thread_stops_within_the_frame_in_work():
         seen.append(frame.message)
 
     worker = NewestFrameWorker(work)
-    worker.start()
+    worker.start(ModelThread())
     worker.put("in work", time.time())
     assert began.wait(5)
     worker.put("waiting", time.time())
@@ -188,7 +189,7 @@ def test_the_thread_stops_within_the_frame_in_work():
 def test_a_frame_that_hangs_is_reported():
     release = threading.Event()
     worker = NewestFrameWorker(lambda frame: release.wait(10))
-    worker.start()
+    worker.start(ModelThread())
     worker.put("endless", time.time())
     while worker.counters.in_flight == 1 and worker._slot is not None:
         time.sleep(0.001)
@@ -199,7 +200,7 @@ def test_a_frame_that_hangs_is_reported():
 
 def test_an_idle_thread_stops_at_once():
     worker = NewestFrameWorker(lambda frame: None)
-    worker.start()
+    worker.start(ModelThread())
     began = time.monotonic()
     assert worker.stop(5.0)
     assert time.monotonic() - began < 0.15
