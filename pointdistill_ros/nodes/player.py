@@ -29,6 +29,7 @@ from sensor_msgs.msg import PointCloud2
 
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.io.bag import POINTCLOUD2, BagMessage, BagReader
+from pointdistill_ros.nodes.interrupt import Interrupt
 from pointdistill_ros.nodes.transport import prepare_transport
 
 CLOCK_PERIOD = 0.01
@@ -96,13 +97,13 @@ def play_bag(
     """
     prepare_transport()
     context = Context()
-    with BagReader(path) as reader:
+    with BagReader(path) as reader, Interrupt() as interrupt:
         kinds = {topic: _message_class(path, reader.topics[topic]) for topic in topics}
-        # no signal handlers: Ctrl-C is a KeyboardInterrupt like in every other command
+        # no signal handlers of ROS: Ctrl-C is a KeyboardInterrupt like in every other command
         rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
         try:
             node = rclpy.create_node("bag_player", context=context, start_parameter_services=False)
-            player = _Player(node, reader, topics, kinds, settings)
+            player = _Player(node, reader, topics, kinds, settings, interrupt)
             try:
                 player.play(progress, on_result)
             finally:
@@ -120,8 +121,10 @@ class _Player:
         topics: Mapping[str, str],
         kinds: Mapping[str, Any],
         settings: PlaySettings,
+        interrupt: Interrupt,
     ) -> None:
         self._node, self._reader, self._settings = node, reader, settings
+        self._interrupt = interrupt
         self.report = PlayReport(dict.fromkeys(topics.values(), 0))
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
@@ -181,6 +184,7 @@ class _Player:
         for message in self._reader.messages(*self._wire, start_ns=start_ns, stop_ns=stop_ns):
             if first is None:
                 first, wall = message.time_ns, time.monotonic()
+            self._interrupt.check()
             due = wall + 1e-9 * (message.time_ns - first) / self._settings.rate
             self._sleep_until(due, message.time_ns)
             self._tell_time(message.time_ns)
@@ -200,7 +204,7 @@ class _Player:
         """Sleep to a wall time that corresponds to a bag time, /clock running up to it."""
         while (left := due - time.monotonic()) > 0:
             self._tell_time(time_ns - int(1e9 * left * self._settings.rate))
-            time.sleep(min(left, CLOCK_PERIOD) if self._clock else left)
+            self._interrupt.sleep(min(left, CLOCK_PERIOD) if self._clock else left)
 
     def _tell_time(self, time_ns: int) -> None:
         if self._clock is not None:
@@ -215,6 +219,7 @@ class _Player:
                 self.report.missing_results += 1
                 return None
             self._spin(0.05)
+            self._interrupt.check()
             self._tell_time(message.time_ns)
         result = self._results[stamp]
         self._results.clear()
@@ -230,9 +235,10 @@ class _Player:
             if topic and not self._node.count_publishers(self._result.topic_name):
                 ready = False
             if ready or time.monotonic() > until:
-                time.sleep(SETTLE)
+                self._interrupt.sleep(SETTLE)
                 return
             self._spin(0.05)
+            self._interrupt.check()
 
     def _spin(self, seconds: float) -> None:
         self._executor.spin_once(timeout_sec=seconds)
