@@ -36,8 +36,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
-    drive = Drive(SEED, 5)
-    scan = LidarScan.read(args.scan) if args.scan else drive[0].scan
+    drive = Drive(SEED, 20)
+    simulated = drive[0].scan  # builds the street
+    scan = LidarScan.read(args.scan) if args.scan else simulated
     print(f"{len(scan)} points, {torch.get_num_threads()} CPU threads")
     student = _segmenter("student", None, args.device)
     teacher = _segmenter("teacher", student, args.device)
@@ -53,7 +54,8 @@ def main() -> None:
 
     began = time.perf_counter()
     frames = sum(1 for _ in drive)
-    print(f"simulator: {frames / (time.perf_counter() - began):.1f} scans a second of hdl64e")
+    speed = frames / (time.perf_counter() - began)
+    print(f"simulator, street built: {speed:.1f} scans a second of hdl64e")
 
 
 def _segmenter(name: str, like: Segmenter | None, device: str) -> Segmenter:
