@@ -22,7 +22,8 @@ class ModelThread:
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="model", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread.start()
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Queue a job; its result or exception comes with the Future."""
@@ -37,9 +38,10 @@ class ModelThread:
         self._jobs.put(run)
         return future
 
-    def end(self) -> None:
-        """Let the thread end after the jobs that wait."""
+    def end(self, timeout: float) -> None:
+        """End the thread after the jobs that wait; wait so many seconds for it, not longer."""
         self._jobs.put(None)
+        self._thread.join(timeout)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -105,7 +105,7 @@ class SegmentationNode(LifecycleNode):
         try:
             segmenter = self._thread.submit(self._load_and_warm_up).result()
         except Exception as error:
-            self._thread.end()
+            self._thread.end(STOP_TIMEOUT)
             reason = str(error) if isinstance(error, PointDistillError) else repr(error)
             self._health.unloaded(f"cannot load model {self._config.model.path}: {reason}")
             self.get_logger().error(f"cannot load model {self._config.model.path}: {reason}")
@@ -222,7 +222,7 @@ class SegmentationNode(LifecycleNode):
 
     def _release(self) -> None:
         if self._thread is not None:
-            self._thread.end()
+            self._thread.end(STOP_TIMEOUT)
             self._thread = None
         for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
