@@ -209,7 +209,8 @@ class Pooling(nn.Module):
         assert stage.parent is not None
         x = self.proj(x)
         index = stage.parent[:, None].expand_as(x)
-        pooled = x.new_empty(parents, x.shape[1])
+        # Not an empty tensor: the backward pass shares gradients with values that equal the maximum.
+        pooled = x.new_full((parents, x.shape[1]), -torch.inf)
         pooled = pooled.scatter_reduce(0, index, x, "amax", include_self=False)
         return functional.gelu(self.norm(pooled))
 

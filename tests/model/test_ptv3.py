@@ -155,6 +155,19 @@ def test_every_parameter_learns():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
+def test_gradients_do_not_depend_on_what_memory_held_before():
+    """Pooling must not read the buffer it fills: a stale maximum would share the gradient."""
+    torch.manual_seed(0)
+    network = PTv3(tiny()).train()
+    features, coords = random_scan(100, 4)
+    pyramid = build_pyramid(coords, torch.zeros(100, dtype=torch.int64), network.config)
+    weights = list(network.parameters())
+    first, *others = [
+        torch.autograd.grad(network(features, pyramid).square().sum(), weights) for _ in range(20)
+    ]
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+
+
 def test_drop_path_rates_rise_over_the_blocks():
     config = load_config(PTv3Config, config_path("models/teacher.yaml"))
     with torch.device("meta"):
