@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arena: the working memory of one engine. Grows during the first scans, then never allocates.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+namespace pd {
+
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() { release(); }
+
+  // Uninitialised room for `count` objects, 64-byte aligned. Throws std::bad_alloc.
+  template <class T>
+  T* take(std::size_t count) {
+    if (count > (SIZE_MAX / 2) / sizeof(T)) throw std::bad_alloc();
+    std::size_t bytes = (count * sizeof(T) + 63) & ~std::size_t{63};
+    if (bytes == 0) bytes = 64;
+    if (chunks_.empty() || chunks_[current_].size - used_ < bytes) open_chunk(bytes);
+    char* room = chunks_[current_].data + used_;
+    used_ += bytes;
+    return reinterpret_cast<T*>(room);
+  }
+
+  // What was taken since `mark()` may be taken again.
+  struct Mark {
+    std::size_t chunk, used;
+  };
+  Mark mark() const { return {current_, used_}; }
+  void rewind(Mark mark) {
+    current_ = mark.chunk;
+    used_ = mark.used;
+  }
+
+  // Forget everything; several chunks become one, so that the next scan of this size fits at once.
+  void reset() {
+    if (chunks_.size() > 1) {
+      std::size_t total = bytes();
+      release();
+      add_chunk(total);
+    }
+    current_ = used_ = 0;
+  }
+
+  std::size_t bytes() const {
+    std::size_t total = 0;
+    for (const Chunk& chunk : chunks_) total += chunk.size;
+    return total;
+  }
+
+ private:
+  struct Chunk {
+    char* data;
+    std::size_t size;
+  };
+
+  void open_chunk(std::size_t bytes) {
+    while (current_ + 1 < chunks_.size()) {
+      ++current_;
+      used_ = 0;
+      if (chunks_[current_].size >= bytes) return;
+    }
+    constexpr std::size_t least = std::size_t{1} << 20;
+    add_chunk(bytes > least ? bytes : least);
+    current_ = chunks_.size() - 1;
+    used_ = 0;
+  }
+
+  void add_chunk(std::size_t bytes) {
+    bytes = (bytes + 4095) & ~std::size_t{4095};
+    char* data = static_cast<char*>(std::aligned_alloc(4096, bytes));
+    if (!data) throw std::bad_alloc();
+    chunks_.push_back({data, bytes});
+  }
+
+  void release() {
+    for (Chunk& chunk : chunks_) std::free(chunk.data);
+    chunks_.clear();
+    current_ = used_ = 0;
+  }
+
+  std::vector<Chunk> chunks_;
+  std::size_t current_ = 0, used_ = 0;
+};
+
+}  // namespace pd
