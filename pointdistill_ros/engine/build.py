@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile the CPU engine: ``python pointdistill_ros/engine/build.py [--output DIR] [--sanitize]``.
 
-The one place that knows its files and flags; make, setup.py and CMake call it. Standard library only
-and imported by nothing of the package but cpu.py, so that it runs before anything is installed.
+The one place that knows its files and flags; make, setup.py and CMake call it. Standard library
+only, so that it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,21 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent / "native"
 LIBRARY = "libpointdistill.so"
 
-_COMMON = ["-std=c++17", "-fPIC", "-fopenmp", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi"]
+_COMMON = [
+    "-std=c++17",
+    "-fPIC",
+    "-fopenmp",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wno-psabi",
+]
 _OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
 _SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
 _X86_64_V4 = ["-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
 _AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"]
 # name, number as in kernels.h, flags; never -march=native: the library may run elsewhere
-_PORTABLE = ("portable", 0, [])
+_PORTABLE: tuple[str, int, list[str]] = ("portable", 0, [])
 _X86_TIERS = [
     ("avx2", 1, _AVX2),
     ("avx512", 2, [*_AVX2, *_X86_64_V4]),
@@ -59,7 +67,9 @@ def build(output: Path, sanitize: bool = False) -> Path:
                 (SOURCES / "tier.cpp", [*tier, f"-DPD_TABLE=pd_kernels_{name}", *tier_flags])
             )
         digest = f'-DPD_SOURCES="{sources_hash()}"'
-        jobs += [(path, [digest]) for path in sorted(SOURCES.glob("*.cpp")) if path.name != "tier.cpp"]
+        jobs += [
+            (path, [digest]) for path in sorted(SOURCES.glob("*.cpp")) if path.name != "tier.cpp"
+        ]
 
         def compile_one(i: int) -> Path:
             source, extra = jobs[i]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled library of the CPU engine, found and checked. Absence changes speed, nothing else."""
+"""The compiled library of the CPU engine, found and checked. Its absence changes speed only."""
 
 from __future__ import annotations
 

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU engine: the network compiled once (plan.py), then one native call per scan (native/)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistill_ros.engine.library import load_library, pointer
+from pointdistill_ros.engine.plan import MAX_STAGES, compile_plan
+from pointdistill_ros.errors import ConfigError, ScanError
+from pointdistill_ros.model.curves import MAX_DEPTH, interleave
+from pointdistill_ros.model.ptv3 import PTv3
+
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+TIERS = ("portable", "avx2", "avx512", "avx512-bf16")
+PARTS = (
+    "voxels", "geometry", "stem", "convolution", "attention", "mlp", "pooling", "head", "points"
+)  # fmt: skip
+_CODE_BITS = 3 * MAX_DEPTH
+_FAILURES: dict[int, tuple[type[Exception], str]] = {
+    2: (
+        ScanError,
+        f"scan spans 2^{MAX_DEPTH} voxels or more along one axis; drop far outliers or use a "
+        "larger grid_size",
+    ),
+    3: (ScanError, "a voxel appears twice; voxelise before building a pyramid"),
+    4: (MemoryError, "the CPU engine ran out of memory"),
+}
+
+
+class _Report(ctypes.Structure):
+    """Twin of ``Report`` in native/capi.cpp."""
+
+    _fields_ = (
+        ("voxels", ctypes.c_int64),
+        ("arena_bytes", ctypes.c_int64),
+        ("pairs", ctypes.c_int64),
+        ("rows", ctypes.c_int32 * MAX_STAGES),
+        ("seconds", ctypes.c_double * len(PARTS)),
+    )
+
+
+def available_tiers(precision: Precision = "float32") -> tuple[str, ...]:
+    """Tiers this build has and this CPU runs, slowest first. Raises EngineMissingError."""
+    name = load_library().pd_tier_name
+    name.restype = ctypes.c_char_p
+    number = PRECISIONS.index(precision)
+    return tuple(TIERS[i] for i in range(len(TIERS)) if name(i, number))
+
+
+def usable_threads() -> int:
+    """Cores this process may use (its affinity), which is what containers and taskset set."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class CpuNetwork:
+    """A network packed for this CPU. Calls from several threads take turns."""
+
+    def __init__(
+        self,
+        network: PTv3,
+        precision: Precision = "float32",
+        threads: int | None = None,
+        tier: str | None = None,
+    ) -> None:
+        """threads: default ``usable_threads()``; tier: default the fastest one.
+
+        Raises EngineMissingError without the library, ConfigError where shape, tier or precision
+        cannot be served.
+        """
+        library = load_library()
+        tiers = available_tiers(precision)
+        if not tiers:
+            raise ConfigError(f"{precision} needs a CPU with AVX512-BF16; use precision float32")
+        tier = tiers[-1] if tier is None else tier
+        if tier not in tiers:
+            raise ConfigError(f"tier {tier!r} cannot run here in {precision}; can: {tiers}")
+        threads = usable_threads() if threads is None else threads
+        if not 1 <= threads <= 256:
+            raise ConfigError(f"threads must be 1 to 256, got {threads}")
+        plan = compile_plan(network)
+        self.precision, self.tier, self.threads = precision, tier, threads
+        self.config = network.config
+        self.last_report = _Report()
+        self._library = library
+        self._handle = ctypes.c_void_p()
+        status = library.pd_create(
+            ctypes.byref(plan.shape),
+            pointer(plan.weights),
+            ctypes.c_int64(plan.weights.size),
+            TIERS.index(tier),
+            PRECISIONS.index(precision),
+            ctypes.byref(self._handle),
+        )
+        _check(status, "pd_create")
+        weakref.finalize(self, library.pd_destroy, ctypes.c_void_p(self._handle.value))
+
+    def segment(
+        self,
+        xyz: NDArray[np.float32],
+        intensity: NDArray[np.float32],
+        grid_size: float,
+        max_range: float,
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+        """Points to label (255 = not valid), probability and entropy, each [N].
+
+        xyz: float32 [N, 3] metres, anything; intensity: float32 [N] finite. A point is valid where
+        all its coordinates are within ±max_range. Raises ScanError.
+        """
+        xyz = np.ascontiguousarray(xyz, np.float32)
+        intensity = np.ascontiguousarray(intensity, np.float32)
+        if xyz.ndim != 2 or xyz.shape[1] != 3 or intensity.shape != (len(xyz),):
+            raise ScanError(f"xyz {xyz.shape} and intensity {intensity.shape} do not fit together")
+        if self.config.in_channels != 4:
+            raise ConfigError(
+                f"scans give 4 input channels, the network takes {self.config.in_channels}"
+            )
+        label = np.empty(len(xyz), np.uint8)
+        probability = np.empty(len(xyz), np.float32)
+        entropy = np.empty(len(xyz), np.float32)
+        report = _Report()
+        status = self._library.pd_segment(
+            self._handle,
+            pointer(xyz),
+            pointer(intensity),
+            ctypes.c_int64(len(xyz)),
+            ctypes.c_double(grid_size),
+            ctypes.c_float(max_range),
+            self.threads,
+            pointer(label),
+            pointer(probability),
+            pointer(entropy),
+            ctypes.byref(report),
+        )
+        _check(status, "pd_segment")
+        self.last_report = report
+        return label, probability, entropy
+
+    def logits(
+        self,
+        features: NDArray[np.float32],
+        coords: NDArray[np.int64],
+        scan: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """Logits [n, classes] of voxels, as ``PTv3`` over a pyramid of depth MAX_DEPTH.
+
+        features: float32 [n, in_channels]; coords: int64 [n, 3] cells ≥ 0, unique per scan, any
+        order; scan: int64 [n] scan index ascending from 0, default one scan. Raises ScanError.
+        """
+        n = len(coords)
+        if n == 0:
+            raise ScanError("cannot build a pyramid without voxels")
+        scan = np.zeros(n, np.int64) if scan is None else scan
+        if features.shape != (n, self.config.in_channels) or coords.shape != (n, 3):
+            raise ScanError(f"features {features.shape} and coords {coords.shape} do not fit")
+        if coords.min() < 0 or coords.max() >= 1 << MAX_DEPTH:
+            raise ScanError(f"voxel cells must be 0 to {(1 << MAX_DEPTH) - 1}")
+        if scan.min() < 0 or scan.max() >= 1 << 15:
+            raise ScanError("scan indices must be 0 to 32767")
+        code = interleave(coords[:, 0], coords[:, 1], coords[:, 2]) | (scan << _CODE_BITS)
+        order = np.argsort(code)
+        sorted_code = np.ascontiguousarray(code[order]).astype(np.uint64)
+        rows = np.ascontiguousarray(features[order], np.float32)
+        logits = np.empty((n, self.config.num_classes), np.float32)
+        report = _Report()
+        status = self._library.pd_logits(
+            self._handle,
+            pointer(sorted_code),
+            ctypes.c_int64(n),
+            int(scan.max()) + 1,
+            pointer(rows),
+            self.threads,
+            pointer(logits),
+            ctypes.byref(report),
+        )
+        _check(status, "pd_logits")
+        self.last_report = report
+        result = np.empty_like(logits)
+        result[order] = logits
+        return result
+
+    def timing(self) -> dict[str, float]:
+        """Milliseconds per part of the last call."""
+        return {part: 1e3 * s for part, s in zip(PARTS, self.last_report.seconds, strict=True)}
+
+    @property
+    def arena_bytes(self) -> int:
+        """Working memory after the last call; weights come on top."""
+        return int(self.last_report.arena_bytes)
+
+
+def _check(status: int, call: str) -> None:
+    if status:
+        refused = (ValueError, f"{call} refused its arguments (status {status})")
+        error, text = _FAILURES.get(status, refused)
+        raise error(text)
