@@ -70,6 +70,15 @@ PD_INLINE float from_bf16(bf16 value) {
   return out;
 }
 
+// A vector as stored activations, rounded to nearest even.
+PD_INLINE void store_as(float* p, vf v) { store(p, v); }
+#if PD_TIER == 3
+PD_INLINE void store_as(bf16* p, vf v) {
+  const __m256bh narrow = _mm512_cvtneps_pbh((__m512)v);
+  std::memcpy(p, &narrow, sizeof narrow);
+}
+#endif
+
 // The two precisions a kernel is instantiated for.
 struct Float32 {
   typedef float T;
