@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-all bench msgs ws clean
+.PHONY: help install demo test check test-all bench native sanitize msgs ws clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +24,7 @@ endif
 help: ## this list (default)
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
 
-install: $(VENV)/.messages ## the environment .venv with everything in it; `demo` and `test` call this
+install: $(VENV)/.messages $(VENV)/.engine ## the environment .venv with everything in it; `demo` and `test` call this
 
 demo: install ## the main job end to end on a simulated drive, or BAG=your.mcap
 	$(BIN)/pointdistill demo $(if $(BAG),--input "$(BAG)")
@@ -46,6 +46,11 @@ test-all: install ## all tests, those that take minutes included
 
 bench: install ## how long the parts take here, and how real the simulation is (needs real scans)
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ]; done
+
+native: install ## compile the CPU engine again (part of `install`; does nothing when it is up to date)
+
+sanitize: install ## the CPU engine's tests under AddressSanitizer and UBSan
+	@tools/sanitize.sh $(VENV)
 
 msgs: install ## build msg/ into .venv (part of `install`; does nothing when they are up to date)
 	@tools/build_messages.sh $(VENV)
@@ -85,5 +90,10 @@ $(VENV)/.package: setup.py pyproject.toml $(VENV)/.requirements
 
 $(VENV)/.messages: $(wildcard msg/*.msg) CMakeLists.txt package.xml tools/build_messages.sh $(VENV)/.package
 	@tools/build_messages.sh $(VENV)
+	@touch $@
+
+$(VENV)/.engine: $(wildcard pointdistill_ros/engine/native/*.cpp pointdistill_ros/engine/native/*.h) pointdistill_ros/engine/build.py $(VENV)/.messages
+	@echo "install: the CPU engine (C++)"
+	@$(BIN)/python pointdistill_ros/engine/build.py
 	@touch $@
 	@echo "install: done; commands are in $(BIN), e.g. $(BIN)/pointdistill --help"

@@ -8,10 +8,13 @@ unrelated projects under some of those names.
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.dist import Distribution
 
 ROOT = Path(__file__).resolve().parent
 VERSION = re.search(
@@ -20,14 +23,26 @@ VERSION = re.search(
 
 
 class BuildWithConfig(build_py):
-    """A wheel carries config/ inside the package, where resources.py looks first."""
+    """A wheel carries config/ and the compiled CPU engine inside the package."""
 
     def run(self) -> None:
-        """Build as always, then copy the folder."""
+        """Build as always, then copy the folder and compile; no compiler costs speed only."""
         super().run()
+        package = ROOT if self.editable_mode else Path(self.build_lib)
         if not self.editable_mode:
-            target = Path(self.build_lib) / "pointdistill_ros" / "config"
+            target = package / "pointdistill_ros" / "config"
             shutil.copytree(ROOT / "config", target, dirs_exist_ok=True)
+        engine = package / "pointdistill_ros" / "engine"
+        script, library = ROOT / "pointdistill_ros" / "engine" / "build.py", engine / "native"
+        subprocess.run([sys.executable, script, "--optional", "--output", library], check=True)
+
+
+class PlatformWheel(Distribution):
+    """The wheel holds compiled code: it is for one platform."""
+
+    def has_ext_modules(self) -> bool:
+        """Whether compiled code is inside."""
+        return True
 
 
 TEST = [
@@ -52,8 +67,12 @@ setup(
     # site-packages/pointdistill_ros/msg and the sources here form one package.
     package_dir={"": "."},
     packages=find_packages(include=["pointdistill_ros*", "training*"]),
-    package_data={"pointdistill_ros": ["weights/*", "py.typed"]},
+    package_data={
+        "pointdistill_ros": ["weights/*", "py.typed"],
+        "pointdistill_ros.engine": ["native/*.cpp", "native/*.h"],
+    },
     cmdclass={"build_py": BuildWithConfig},
+    distclass=PlatformWheel,
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",  # ROS Jazzy and Kilted on Ubuntu 24.04 carry 1.26

@@ -20,17 +20,15 @@ import torch
 from numpy.typing import NDArray
 
 from pointdistill_ros.checkpoint import CheckpointMeta, file_sha256, load_checkpoint
+from pointdistill_ros.engine.interface import EngineName, Precision
+from pointdistill_ros.engine.select import make_engine
 from pointdistill_ros.errors import CheckpointError, ConfigError, ScanError
-from pointdistill_ros.labels import UNLABELLED, LabelSet
+from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.model.curves import MAX_DEPTH
 from pointdistill_ros.model.ptv3 import PTv3
-from pointdistill_ros.model.pyramid import build_pyramid
-from pointdistill_ros.model.voxels import canonical_points, voxelise
 from pointdistill_ros.resources import weights_path
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmentation import Segmentation
-
-Engine = Literal["auto", "torch"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,38 +42,53 @@ class Segmenter:
         meta: CheckpointMeta,
         device: str = "cpu",
         weights_sha256: str = "",
+        engine: EngineName | Literal["auto"] = "torch",
+        threads: int | None = None,
+        precision: Precision = "float32",
     ) -> None:
+        """Options as in ``load``."""
         self.network = network.to(device).eval()
         self.meta = meta
         self.device = device
-        self.engine = "torch"
         self.weights_sha256 = weights_sha256
         self._warned_intensity = False
+        self._engine = make_engine(
+            engine, self.network, meta.grid_size, self.max_range, device, precision, threads
+        )
 
     @classmethod
     def load(
         cls,
         name_or_path: str | Path = "student",
         device: str = "auto",
-        engine: Engine = "auto",
+        engine: EngineName | Literal["auto"] = "auto",
         threads: int | None = None,
+        precision: Precision = "float32",
     ) -> Segmenter:
         """A shipped network by name, or any checkpoint by path.
 
         device: ``auto`` (GPU where there is one), ``cpu``, ``cuda``, ``cuda:1`` …
-        engine: ``torch`` is the only one so far; ``auto`` takes it.
-        threads: CPU threads of this process; None leaves torch's choice.
+        engine: a form of the network (``engine.interface.ENGINES``); ``auto`` takes the fastest one
+        here, found by a short measurement that is remembered per machine.
+        threads: CPU threads; None takes all cores this process may use.
+        precision: ``float32`` gives the same labels in every engine; ``bfloat16`` and ``float16``
+        are faster where the engine has them, and a few labels in a thousand differ.
         Raises CheckpointError or ConfigError.
         """
-        if engine not in ("auto", "torch"):
-            raise ConfigError(f"unknown engine {engine!r}; known: auto, torch")
         path = _find_weights(name_or_path)
         network, meta = load_checkpoint(path)
-        if threads is not None:
-            if threads < 1:
-                raise ConfigError(f"threads must be ≥ 1, got {threads}")
-            torch.set_num_threads(threads)
-        return cls(network, meta, _pick_device(device), file_sha256(path))
+        device = _pick_device(device)
+        return cls(network, meta, device, file_sha256(path), engine, threads, precision)
+
+    @property
+    def engine(self) -> str:
+        """The form of the network that runs."""
+        return self._engine.name
+
+    @property
+    def engine_detail(self) -> str:
+        """What exactly runs: precision, CPU tier, threads, device."""
+        return self._engine.detail
 
     @property
     def label_set(self) -> LabelSet:
@@ -108,49 +121,17 @@ class Segmenter:
         """Segment several scans; each gets exactly the labels it gets alone."""
         return [self(scan) for scan in scans]
 
-    @torch.inference_mode()
     def __call__(self, scan: LidarScan) -> Segmentation:
         """Segment one scan. Raises ScanError where the network needs intensity the scan lacks."""
         begin = time.perf_counter()
-        valid = (np.abs(scan.xyz) <= self.max_range).all(axis=1)  # False for NaN and Inf, too
-        labels = np.full(len(scan), UNLABELLED, np.uint8)
-        probability = np.zeros(len(scan), np.float32)
-        entropy = np.zeros(len(scan), np.float32)
-        xyz, intensity = scan.xyz, self._intensity(scan)
-        if not valid.all():
-            xyz, intensity = xyz[valid], intensity[valid]
-        if len(xyz) == 0:
-            return Segmentation(labels, probability, entropy, self.label_set, _timing(begin))
-
-        # 1. points → voxels, and the geometry of all stages
-        voxels = voxelise(xyz, self.meta.grid_size)
-        point = canonical_points(voxels, xyz, intensity, self.meta.grid_size)
-        features = np.column_stack([xyz[point], intensity[point]])
-        coords = torch.from_numpy(voxels.coords).to(self.device)
-        scan_index = torch.zeros(len(voxels), dtype=torch.int64, device=self.device)
-        pyramid = build_pyramid(coords, scan_index, self.meta.config, depth=MAX_DEPTH)
-        geometry = time.perf_counter()
-
-        # 2. voxels → class, probability, entropy
-        logits = self.network(torch.from_numpy(features).to(self.device), pyramid).float()
-        log_softmax = torch.log_softmax(logits, 1)
-        best, label = log_softmax.max(1)
-        spread = -(log_softmax.exp() * log_softmax).sum(1) / np.log(max(2, logits.shape[1]))
-        columns = [t.cpu().numpy() for t in (label.to(torch.uint8), best.exp(), spread)]
-        network = time.perf_counter()
-
-        # 3. voxels → every point
-        label_column, best_column, spread_column = columns
-        labels[valid] = label_column[voxels.inverse]
-        probability[valid] = best_column[voxels.inverse]
-        entropy[valid] = spread_column[voxels.inverse]
+        scores = self._engine(scan.xyz, self._intensity(scan))
         return Segmentation(
-            labels,
-            probability,
-            np.clip(entropy, 0.0, 1.0, out=entropy),
+            scores.label,
+            scores.probability,
+            scores.entropy,
             self.label_set,
-            _timing(begin, geometry, network),
-            len(voxels),
+            {**scores.timing, "total": 1e3 * (time.perf_counter() - begin)},
+            scores.voxels,
         )
 
     def _intensity(self, scan: LidarScan) -> NDArray[np.float32]:
@@ -182,17 +163,6 @@ class Segmenter:
             f"intensity median {median:.3g} lies outside what {self.model_id} was trained on "
             f"({known.low:.3g} to {known.high:.3g}, scale 0..1): set the input's intensity scale"
         )
-
-
-def _timing(begin: float, geometry: float = 0.0, network: float = 0.0) -> dict[str, float]:
-    end = time.perf_counter()
-    geometry, network = geometry or end, network or end
-    return {
-        "geometry": 1e3 * (geometry - begin),
-        "network": 1e3 * (network - geometry),
-        "points": 1e3 * (end - network),
-        "total": 1e3 * (end - begin),
-    }
 
 
 def _find_weights(name_or_path: str | Path) -> Path:

@@ -6,19 +6,19 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistill_ros.engine.interface import EngineName, PointScores, Precision
 from pointdistill_ros.engine.library import load_library, pointer
 from pointdistill_ros.engine.plan import MAX_STAGES, compile_plan
 from pointdistill_ros.errors import ConfigError, ScanError
 from pointdistill_ros.model.curves import MAX_DEPTH, interleave
 from pointdistill_ros.model.ptv3 import PTv3
 
-Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+"""In the order of ``Precision`` in native/kernels.h."""
 TIERS = ("portable", "avx2", "avx512", "avx512-bf16")
 PARTS = (
     "voxels", "geometry", "stem", "convolution", "attention", "mlp", "pooling", "head", "points"
@@ -51,6 +51,8 @@ def available_tiers(precision: Precision = "float32") -> tuple[str, ...]:
     """Tiers this build has and this CPU runs, slowest first. Raises EngineMissingError."""
     name = load_library().pd_tier_name
     name.restype = ctypes.c_char_p
+    if precision not in PRECISIONS:
+        return ()
     number = PRECISIONS.index(precision)
     return tuple(TIERS[i] for i in range(len(TIERS)) if name(i, number))
 
@@ -78,7 +80,10 @@ class CpuNetwork:
         library = load_library()
         tiers = available_tiers(precision)
         if not tiers:
-            raise ConfigError(f"{precision} needs a CPU with AVX512-BF16; use precision float32")
+            raise ConfigError(
+                f"the CPU engine cannot run in {precision} here (bfloat16 needs a CPU with "
+                "AVX512-BF16); use precision float32"
+            )
         tier = tiers[-1] if tier is None else tier
         if tier not in tiers:
             raise ConfigError(f"tier {tier!r} cannot run here in {precision}; can: {tiers}")
@@ -194,6 +199,28 @@ class CpuNetwork:
     def arena_bytes(self) -> int:
         """Working memory after the last call; weights come on top."""
         return int(self.last_report.arena_bytes)
+
+
+class CpuEngine:
+    """A CpuNetwork with its grid: points in, labels out."""
+
+    name: EngineName = "native"
+
+    def __init__(self, network: CpuNetwork, grid_size: float, max_range: float) -> None:
+        self.network = network
+        self.detail = f"{network.precision}, {network.tier}, {network.threads} threads"
+        self._grid_size, self._max_range = grid_size, max_range
+
+    def __call__(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointScores:
+        """One scan; see ``Engine``."""
+        columns = self.network.segment(xyz, intensity, self._grid_size, self._max_range)
+        parts = self.network.timing()
+        timing = {
+            "geometry": parts.pop("voxels") + parts.pop("geometry"),
+            "points": parts.pop("points"),
+            "network": sum(parts.values()),
+        }
+        return PointScores(*columns, voxels=self.network.last_report.voxels, timing=timing)
 
 
 def _check(status: int, call: str) -> None:
