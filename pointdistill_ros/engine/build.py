@@ -44,15 +44,18 @@ _X86_TIERS = [
 
 
 def sources_hash() -> str:
-    """Digest of the native sources; the library carries that of the sources it was made from."""
-    digest = hashlib.sha256()
+    """Digest of the native sources and this file; the library carries that of its own."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
     for path in sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def build(output: Path, sanitize: bool = False) -> Path:
-    """Compile and link, unless done; the library appears whole or not at all. Raises RuntimeError."""
+    """Compile and link, unless done; the library appears whole or not at all.
+
+    Raises RuntimeError with what the compiler said.
+    """
     finished = output / LIBRARY
     if not sanitize and finished.is_file() and sources_hash().encode() in finished.read_bytes():
         return finished

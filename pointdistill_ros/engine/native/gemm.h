@@ -53,19 +53,23 @@ void pack_dense(const float* weight, int in, int out, void* packed) {
 
 // One step along k: one input in float32, a pair of them in bfloat16.
 PD_INLINE vf weights(const float* p) { return load(p); }
-PD_INLINE vf multiply_add(const float* a, vf w, vf c) { return fma(splat(*a), w, c); }
+PD_INLINE vf inputs(const float* p) { return splat(*p); }
+PD_INLINE vf multiply_add(vf a, vf w, vf c) { return fma(a, w, c); }
 #if PD_TIER == 3
-PD_INLINE __m512i weights(const bf16* p) { return _mm512_loadu_si512(p); }
-PD_INLINE vf multiply_add(const bf16* a, __m512i w, vf c) {
+PD_INLINE __m512bh weights(const bf16* p) { return (__m512bh)_mm512_loadu_si512(p); }
+PD_INLINE __m512bh inputs(const bf16* p) {
   int32_t pair;
-  std::memcpy(&pair, a, 4);
-  return (vf)_mm512_dpbf16_ps((__m512)c, (__m512bh)_mm512_set1_epi32(pair), (__m512bh)w);
+  std::memcpy(&pair, p, 4);
+  return (__m512bh)_mm512_set1_epi32(pair);
+}
+PD_INLINE vf multiply_add(__m512bh a, __m512bh w, vf c) {
+  return (vf)_mm512_dpbf16_ps((__m512)c, a, w);
 }
 #endif
 
 // R rows x N panels. out(row, column, vector) gets every vector once.
 template <class P, int R, int N, class Out>
-PD_INLINE void gemm_tile(int k, const typename P::T* a, std::size_t lda, const typename P::T* packed,
+static __attribute__((noinline)) void gemm_tile(int k, const typename P::T* a, std::size_t lda, const typename P::T* packed,
                          const float* bias, int row, int column, Out& out) {
   constexpr int V = N * VECTORS, step = P::is_bf16 ? 2 : 1;
   const std::size_t panel = static_cast<std::size_t>(k) * PANEL;
@@ -77,11 +81,16 @@ PD_INLINE void gemm_tile(int k, const typename P::T* a, std::size_t lda, const t
     for (int r = 0; r < R; ++r) sum[r][v] = start;
   }
   for (int i = 0; i < k; i += step) {
+    decltype(weights(packed)) row_of_weights[V];
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) {
-      const auto w = weights(packed + v / VECTORS * panel + i * PANEL + v % VECTORS * (W * step));
+    for (int v = 0; v < V; ++v)
+      row_of_weights[v] =
+          weights(packed + v / VECTORS * panel + i * PANEL + v % VECTORS * (W * step));
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) sum[r][v] = multiply_add(a + r * lda + i, w, sum[r][v]);
+    for (int r = 0; r < R; ++r) {
+      const auto value = inputs(a + r * lda + i);
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) sum[r][v] = multiply_add(value, row_of_weights[v], sum[r][v]);
     }
   }
 #pragma GCC unroll 16
