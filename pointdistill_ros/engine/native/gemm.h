@@ -69,8 +69,9 @@ PD_INLINE vf multiply_add(__m512bh a, __m512bh w, vf c) {
 
 // R rows x N panels. out(row, column, vector) gets every vector once.
 template <class P, int R, int N, class Out>
-static __attribute__((noinline)) void gemm_tile(int k, const typename P::T* a, std::size_t lda, const typename P::T* packed,
-                         const float* bias, int row, int column, Out& out) {
+__attribute__((noinline)) void gemm_tile(int k, const typename P::T* a, std::size_t lda,
+                                        const typename P::T* packed, const float* bias,
+                                        int row, int column, Out& out) {
   constexpr int V = N * VECTORS, step = P::is_bf16 ? 2 : 1;
   const std::size_t panel = static_cast<std::size_t>(k) * PANEL;
   vf sum[R][V];
