@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from pointdistill_ros.checkpoint import CheckpointMeta, file_sha256, load_checkpoint
+from pointdistill_ros.engine.choice import make_engine
 from pointdistill_ros.engine.interface import EngineName, Precision
-from pointdistill_ros.engine.select import make_engine
 from pointdistill_ros.errors import CheckpointError, ConfigError, ScanError
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.model.curves import MAX_DEPTH

@@ -85,7 +85,7 @@ def _weights(name: str) -> dict[str, Any] | None:
         "label set": segmenter.label_set.name,
         "classes": list(segmenter.label_set.names),
         "device": segmenter.device,
-        "engine": segmenter.engine,
+        "engine": f"{segmenter.engine}: {segmenter.engine_detail}",
         "file": str(weights_path(name)),
         "sha256": segmenter.weights_sha256,
     }
@@ -106,12 +106,27 @@ def _machine(problems: list[str]) -> dict[str, str]:
         facts["torch"] = f"{torch.__version__}, {torch.get_num_threads()} CPU threads, {gpu}"
     except (ImportError, OSError) as error:
         problems.append(f"torch cannot be imported by {sys.executable}: {error}")
+    facts["CPU engine"] = _cpu_engine()
     facts["spconv"] = _version_of("spconv", "not installed: plain torch convolutions")
     for name in ("gudhi", "rosbags", "safetensors"):
         facts[name] = _version_of(name, "")
         if not facts[name]:
             problems.append(f"{name} is not installed for {sys.executable}")
     return facts
+
+
+def _cpu_engine() -> str:
+    """The tiers this machine runs, the fastest last, or why there is none."""
+    try:
+        from pointdistill_ros.engine.cpu import available_tiers
+        from pointdistill_ros.engine.library import EngineMissingError
+    except ImportError as error:
+        return f"none: {error}"
+    try:
+        exact, fast = available_tiers(), available_tiers("bfloat16")
+    except EngineMissingError as error:
+        return f"none, PyTorch does the same slower: {error}"
+    return f"{', '.join(exact)}{'; bfloat16' if fast else ''}"
 
 
 def _version_of(module: str, absent: str) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import typer
 
@@ -103,6 +103,16 @@ def segment(
         str, typer.Option(help="Shipped network (student) or a .safetensors file.")
     ] = "student",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(help="auto (the fastest here), native, cuda, torch, onnxruntime, openvino."),
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="float32; bfloat16 or float16 are faster where the engine has them.")
+    ] = "float32",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: all cores.", show_default=False)
+    ] = None,
     topic: Annotated[
         str | None, typer.Option(help="Which PointCloud2 topic of a bag; needed if it has several.")
     ] = None,
@@ -132,7 +142,7 @@ def segment(
     summary = Summary()
     sources = _open(inputs, topic, summary, keep_going)
     open_sink(output, sources, suffix=f".{format.value}")  # refuse before the network is loaded
-    segmenter = load_segmenter(model, device)
+    segmenter = load_segmenter(model, device, engine, precision, threads)
     sink = open_sink(
         output,
         sources,
@@ -149,11 +159,19 @@ def segment(
         raise typer.Exit(1)
 
 
-def load_segmenter(model: str, device: str) -> SegmenterLike:
+def load_segmenter(
+    model: str, device: str, engine: str, precision: str, threads: int | None
+) -> SegmenterLike:
     """Load the network; tests put a fake here."""
     from pointdistill_ros.segmenter import Segmenter
 
-    return Segmenter.load(model, device=device)
+    return Segmenter.load(
+        model,
+        device=device,
+        engine=cast("Any", engine),  # names are checked where they are known
+        precision=cast("Any", precision),
+        threads=threads,
+    )
 
 
 def _open(

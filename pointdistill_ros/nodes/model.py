@@ -31,6 +31,8 @@ class SegmenterLike(Protocol):
     @property
     def engine(self) -> str: ...  # noqa: D102
     @property
+    def engine_detail(self) -> str: ...  # noqa: D102
+    @property
     def num_parameters(self) -> int: ...  # noqa: D102
     def __call__(self, scan: LidarScan) -> Segmentation: ...  # noqa: D102
     def warm_up(self) -> None: ...  # noqa: D102
@@ -46,6 +48,7 @@ def load_segmenter(config: ModelConfig) -> SegmenterLike:
             config.path,
             device=config.device,
             engine=cast("Any", config.engine),  # the segmenter knows and checks its engines
+            precision=config.precision,
             threads=config.threads or default_threads(),
         )
     except ModuleNotFoundError as error:

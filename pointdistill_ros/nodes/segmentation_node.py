@@ -117,13 +117,14 @@ class SegmentationNode(LifecycleNode):
                 "weights sha256": segmenter.weights_sha256,
                 "parameters": str(segmenter.num_parameters),
                 "device": segmenter.device,
-                "engine": segmenter.engine,
+                "engine": f"{segmenter.engine}: {segmenter.engine_detail}",
                 "label set": segmenter.label_set.name,
             }
         )
         self._create_outputs(segmenter)
         self.get_logger().info(
-            f"model {segmenter.model_id} on {segmenter.device} ({segmenter.engine} engine), "
+            f"model {segmenter.model_id} on {segmenter.device} ({segmenter.engine} engine: "
+            f"{segmenter.engine_detail}), "
             f"{len(segmenter.label_set)} classes of {segmenter.label_set.name}"
         )
         return super().on_configure(state)

@@ -166,8 +166,10 @@ def test_bag_to_label_files_and_topic(segment, bag, tmp_path):
 
 
 def test_model_and_device_reach_the_loader(segment, folder, tmp_path):
-    segment(folder, "-o", tmp_path / "out", "--model", "mine.safetensors", "--device", "cpu")
-    assert segment.loaded == [("mine.safetensors", "cpu")]
+    where = "--model mine.safetensors --device cpu"
+    how = "--engine native --precision bfloat16 --threads 2"
+    segment(folder, "-o", tmp_path / "out", *where.split(), *how.split())
+    assert segment.loaded == [("mine.safetensors", "cpu", "native", "bfloat16", 2)]
 
 
 def test_empty_scan_gives_empty_labels(segment, tmp_path):

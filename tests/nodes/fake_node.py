@@ -22,7 +22,7 @@ class AboveOrBelow:
     label_set = LabelSet.named("semantic-kitti")
     model_id = "above-or-below"
     weights_sha256 = "0" * 64
-    device, engine, num_parameters = "cpu", "fake", 0
+    device, engine, engine_detail, num_parameters = "cpu", "fake", "", 0
 
     def __init__(self, milliseconds=0.0, weights=__file__):
         self.seconds = 1e-3 * milliseconds

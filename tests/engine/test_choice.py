@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from pointdistill_ros.engine import library, select
+from pointdistill_ros.engine import choice, library
 from pointdistill_ros.engine.interface import PointScores
 from pointdistill_ros.errors import ConfigError
 from tests.tiny import tiny_network
@@ -27,7 +27,7 @@ def own_cache(tmp_path, monkeypatch):
 def no_library(monkeypatch):
     monkeypatch.setenv("POINTDISTILL_LIBRARY", "/nowhere/lib.so")
     library.load_library.cache_clear()
-    select._warn_once.cache_clear()
+    choice._warn_once.cache_clear()
     yield
     library.load_library.cache_clear()
 
@@ -35,11 +35,11 @@ def no_library(monkeypatch):
 def test_without_a_compiled_engine_torch_runs_with_one_warning(no_library, caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert select.make_engine("auto", tiny_network(), GRID, REACH).name == "torch"
+            assert choice.make_engine("auto", tiny_network(), GRID, REACH).name == "torch"
     assert len(caplog.records) == 1
     assert "/nowhere/lib.so" in caplog.text and "pointdistill_ros.engine.build" in caplog.text
     with pytest.raises(ConfigError, match=r"'native'.*does not exist"):
-        select.make_engine("native", tiny_network(), GRID, REACH)
+        choice.make_engine("native", tiny_network(), GRID, REACH)
 
 
 def test_a_library_from_other_sources_is_not_loaded(monkeypatch, tmp_path):
@@ -75,23 +75,23 @@ class Fake:
 def fakes(monkeypatch):
     clock = [0.0]
     engines = {"native": Fake("native", 2.0, clock), "torch": Fake("torch", 1.0, clock)}
-    monkeypatch.setattr(select.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(select, "_candidates", lambda *_: list(engines))
+    monkeypatch.setattr(choice.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(choice, "_candidates", lambda *_: list(engines))
     monkeypatch.setattr(
-        select, "_makers", lambda *_: {n: (lambda e=e: e) for n, e in engines.items()}
+        choice, "_makers", lambda *_: {n: (lambda e=e: e) for n, e in engines.items()}
     )
     return engines
 
 
 def test_the_measurement_decides_and_is_remembered(fakes, tmp_path):
     network = tiny_network()
-    assert select.make_engine("auto", network, GRID, REACH).name == "torch"  # whatever its name
+    assert choice.make_engine("auto", network, GRID, REACH).name == "torch"  # whatever its name
     calls = {name: engine.calls for name, engine in fakes.items()}
-    assert select.make_engine("auto", network, GRID, REACH).name == "torch"
+    assert choice.make_engine("auto", network, GRID, REACH).name == "torch"
     assert {name: engine.calls for name, engine in fakes.items()} == calls
     other = tiny_network(patch_sizes=(32, 32))
     fakes["native"].seconds = 0.5
-    assert select.make_engine("auto", other, GRID, REACH).name == "native"
+    assert choice.make_engine("auto", other, GRID, REACH).name == "native"
     stored = json.loads((tmp_path / "cache/pointdistill_ros/engines.json").read_text())
     assert sorted(stored.values()) == ["native", "torch"]
 
@@ -101,13 +101,13 @@ def test_a_damaged_cache_is_measured_again(fakes, tmp_path, content):
     path = tmp_path / "cache/pointdistill_ros/engines.json"
     path.parent.mkdir(parents=True)
     path.write_text(content)
-    assert select.make_engine("auto", tiny_network(), GRID, REACH).name == "torch"
+    assert choice.make_engine("auto", tiny_network(), GRID, REACH).name == "torch"
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_else(fakes, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert select.make_engine("auto", tiny_network(), GRID, REACH).name == "torch"
+    assert choice.make_engine("auto", tiny_network(), GRID, REACH).name == "torch"
 
 
 def test_refusals_say_what_to_do():
@@ -119,9 +119,9 @@ def test_refusals_say_what_to_do():
         ({"choice": "auto", "threads": 0}, "threads must be"),
         ({"choice": "native", "device": "cuda:3"}, "runs on the CPU, not on cuda:3"),
     ):
-        choice = options.pop("choice")
+        asked = options.pop("choice")
         with pytest.raises(ConfigError, match=complaint):
-            select.make_engine(choice, network, GRID, REACH, **options)
+            choice.make_engine(asked, network, GRID, REACH, **options)
 
 
 def test_one_openmp_runtime_in_the_process():
