@@ -46,8 +46,15 @@ PD_INLINE vf fma(vf a, vf b, vf c) {
 }
 
 PD_INLINE float sum(vf v) {
-#if PD_TIER >= 2
-  return _mm512_reduce_add_ps((__m512)v);
+#if PD_TIER >= 2  // as _mm512_reduce_add_ps, which GCC 12 warns about wherever it is inlined
+  typedef float v8 __attribute__((vector_size(32)));
+  typedef float v4 __attribute__((vector_size(16)));
+  const v8 eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                   __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const v4 four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) +
+                  __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const v4 two = four + __builtin_shufflevector(four, four, 2, 3, 0, 1);
+  return two[0] + two[1];
 #else
   float total = 0;
   for (int i = 0; i < W; ++i) total += v[i];
