@@ -4,6 +4,7 @@
 - serialised bytes go from the bag to the publisher untouched
 - waits for a subscriber first and for acknowledgements last: no message is lost at either end
 - at the recorded pace × rate; stepwise also not before the last cloud's result is there
+- collects the results of a node that labels the clouds, where asked to
 """
 
 from __future__ import annotations
@@ -58,9 +59,11 @@ class PlaySettings:
     wait: float = 10.0
     """Seconds to wait for a subscriber to any of the clouds, and for the result's publisher."""
     result_topic: str | None = None
-    """Step: publish the next cloud when the last one's result arrives here."""
+    """Where the results of the clouds are published; None = nobody waits for any."""
+    step: bool = True
+    """Publish the next cloud when the last one's result is there; else keep the recorded pace."""
     result_timeout: float = 30.0
-    """Seconds after which a result counts as missing."""
+    """Seconds after which a result counts as missing; without ``step`` after the last cloud."""
 
 
 @dataclass
@@ -91,9 +94,9 @@ def play_bag(
 ) -> PlayReport:
     """Play the topics (name in the bag → name on the wire) until the end or KeyboardInterrupt.
 
-    ``on_result`` is called between two clouds, and only where ``settings`` name a result topic.
-    Raises InputError where the bag cannot be read, holds nothing in the chosen span, or a message
-    type is not installed.
+    ``on_result`` is called between two clouds, in their order, and only where ``settings`` name a
+    result topic. Raises InputError where the bag cannot be read, holds nothing in the chosen span,
+    or a message type is not installed.
     """
     prepare_transport()
     context = Context()
@@ -139,6 +142,8 @@ class _Player:
         self._clock = node.create_publisher(Clock, "/clock", 10) if settings.clock else None
         self._results: dict[tuple[int, int], tuple[bytes, float]] = {}
         """Stamp → serialised result and when it came."""
+        self._pending: dict[tuple[int, int], tuple[BagMessage, float]] = {}
+        """Stamp → sent cloud and when it went, oldest first."""
         if settings.result_topic:
             self._result = node.create_subscription(
                 PointCloud2,
@@ -186,44 +191,60 @@ class _Player:
                 first, wall = message.time_ns, time.monotonic()
             self._interrupt.check()
             due = wall + 1e-9 * (message.time_ns - first) / self._settings.rate
-            self._sleep_until(due, message.time_ns)
+            self._sleep_until(due, message.time_ns, on_result)
             self._tell_time(message.time_ns)
             sent_at = time.monotonic()
             self._publishers[message.topic].publish(bytes(message.cdr))
             self.report.published[self._wire[message.topic]] += 1
             sent += 1
             if self._settings.result_topic and message.topic in self._clouds:
-                result = self._await_result(message)
-                if result is not None:
-                    on_result(message, result[0], result[1] - sent_at)
+                self._pending[cdr_stamp(message.cdr)] = message, sent_at
+                if self._settings.step:
+                    self._await_results(message.time_ns, on_result)
             progress(min(1e-9 * (message.time_ns - start_ns), total), total)
+        self._await_results(stop_ns, on_result)
         progress(total, total)
         return sent
 
-    def _sleep_until(self, due: float, time_ns: int) -> None:
+    def _sleep_until(self, due: float, time_ns: int, on_result: OnResult) -> None:
         """Sleep to a wall time that corresponds to a bag time, /clock running up to it."""
         while (left := due - time.monotonic()) > 0:
             self._tell_time(time_ns - int(1e9 * left * self._settings.rate))
-            self._interrupt.sleep(min(left, CLOCK_PERIOD) if self._clock else left)
+            pause = min(left, CLOCK_PERIOD) if self._clock else left
+            if self._pending:
+                self._spin(min(pause, 0.05))
+                self._interrupt.check()
+                self._hand_over(on_result)
+            else:
+                self._interrupt.sleep(pause)
 
     def _tell_time(self, time_ns: int) -> None:
         if self._clock is not None:
             sec, nanosec = divmod(time_ns, 1_000_000_000)
             self._clock.publish(Clock(clock=Time(sec=sec, nanosec=nanosec)))
 
-    def _await_result(self, message: BagMessage) -> tuple[bytes, float] | None:
-        stamp = cdr_stamp(message.cdr)
+    def _await_results(self, time_ns: int, on_result: OnResult) -> None:
+        """Hand over the results of all clouds sent; those that do not come in time are missing."""
         until = time.monotonic() + self._settings.result_timeout
-        while stamp not in self._results:
-            if time.monotonic() > until:
-                self.report.missing_results += 1
-                return None
+        self._hand_over(on_result)
+        while self._pending and time.monotonic() < until:
             self._spin(0.05)
             self._interrupt.check()
-            self._tell_time(message.time_ns)
-        result = self._results[stamp]
+            self._tell_time(time_ns)
+            self._hand_over(on_result)
+        self.report.missing_results += len(self._pending)
+        self._pending.clear()
+
+    def _hand_over(self, on_result: OnResult) -> None:
+        """Results come in the order of the clouds: older ones without a result were dropped."""
+        for stamp in [stamp for stamp in self._pending if stamp in self._results]:
+            while (oldest := next(iter(self._pending))) != stamp:
+                del self._pending[oldest]
+                self.report.missing_results += 1
+            message, sent_at = self._pending.pop(stamp)
+            result, arrived = self._results[stamp]
+            on_result(message, result, arrived - sent_at)
         self._results.clear()
-        return result
 
     def _wait_for_peers(self) -> None:
         until = time.monotonic() + self._settings.wait
