@@ -7,6 +7,7 @@ python -m training.evaluate --weights runs/first/student.safetensors --data DATA
 - real validation scans: per sequence accuracy, mIoU over classes with at least 100 points, IoUs
 - a foreign sensor in the seven classes that all data sets share
 - simulated streets whose seeds training never uses
+- with ``--steps``, all of it after each of these steps of load shedding instead
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,11 @@ from pointdistill_ros.errors import one_line_errors
 from pointdistill_ros.evaluation.confusion import ConfusionMatrix
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import LabelSet
+from pointdistill_ros.model.degradation import NEAR_RADIUS, ladder
 from pointdistill_ros.scan import LidarScan
+from pointdistill_ros.segmentation import Segmentation
 from pointdistill_ros.segmenter import Segmenter
+from training.thinned import ThinnedSegmenter
 
 MIN_POINTS = 100
 """Classes with fewer true points do not enter a mean IoU."""
@@ -42,7 +46,18 @@ VALIDATION = {"semantic-kitti": ("07", "10"), "pandaset": ("003",)}
 Scans = Iterable[tuple[LidarScan, NDArray[np.uint8]]]
 
 
-def evaluate(segmenter: Segmenter, scans: Scans, label_set: LabelSet) -> ConfusionMatrix:
+class Labeller(Protocol):
+    """What can be evaluated."""
+
+    @property
+    def label_set(self) -> LabelSet:
+        """Meaning of the labels."""
+
+    def __call__(self, scan: LidarScan) -> Segmentation:
+        """One label per point."""
+
+
+def evaluate(segmenter: Labeller, scans: Scans, label_set: LabelSet) -> ConfusionMatrix:
     """Segment all scans and count against labels of ``label_set``, remapping if it is another."""
     table = segmenter.label_set.remap_to(label_set)
     matrix = ConfusionMatrix(len(label_set))
@@ -67,7 +82,7 @@ def report(matrix: ConfusionMatrix, label_set: LabelSet) -> dict[str, Any]:
 
 
 def evaluate_all(
-    segmenter: Segmenter, data: Path | None, cache: Path, drives: int
+    segmenter: Labeller, data: Path | None, cache: Path, drives: int
 ) -> dict[str, Any]:
     """Reports of every part there is data for, under the name of the part."""
     results: dict[str, Any] = {}
@@ -91,6 +106,35 @@ def evaluate_all(
     if kitti:
         results["semantic-kitti mean of mIoUs"] = round(float(np.mean(kitti)), 4)
     return results
+
+
+def evaluate_steps(
+    segmenter: Segmenter, args: argparse.Namespace
+) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Name and reports of every step of ``args.steps``, with the voxels and seconds per scan."""
+    steps = ladder(args.near_radius)
+    for step in args.steps:
+        thinned = ThinnedSegmenter(
+            segmenter.network, segmenter.meta, steps[step], args.grid_factor, not args.isolated
+        )
+        parts = evaluate_all(thinned, args.data, args.cache, args.drives)
+        parts["voxels per scan"] = round(float(np.mean(thinned.voxels)))
+        parts["network seconds per scan"] = round(float(np.mean(thinned.seconds)), 4)
+        yield steps[step].name, parts
+
+
+def step_table(steps: dict[str, dict[str, Any]]) -> Table:
+    """One row per step of load shedding."""
+    parts = [name for name, part in next(iter(steps.values())).items() if isinstance(part, dict)]
+    means = [name for name in next(iter(steps.values())) if name not in parts]
+    table = Table("mIoU after", *parts, *means)
+    for name, results in steps.items():
+        table.add_row(
+            name,
+            *(f"{results[part]['miou']:.3f}" for part in parts),
+            *(f"{results[mean]:,.3f}".removesuffix(".000") for mean in means),
+        )
+    return table
 
 
 def tables(results: dict[str, Any]) -> Iterable[Table]:
@@ -122,15 +166,28 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/streets"), help="rendered streets")
     parser.add_argument("--drives", type=int, default=8, help="unseen simulated streets")
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument(
+        "--steps", type=int, nargs="*", default=[], help="of load shedding, 0 = none"
+    )
+    parser.add_argument("--near-radius", type=float, default=NEAR_RADIUS, help="metres, of step 1")
+    parser.add_argument(
+        "--isolated", action="store_true", help="thinned voxels do not count as neighbours"
+    )
+    parser.add_argument(
+        "--grid-factor", type=float, default=1.0, help="coarser voxels, with --steps"
+    )
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
-    segmenter = Segmenter.load(args.weights, threads=args.threads)
-    results = {
-        "weights_sha256": segmenter.weights_sha256,
-        "parts": evaluate_all(segmenter, args.data, args.cache, args.drives),
-    }
-    for table in tables(results["parts"]):
-        Console().print(table)
+    engine: Literal["auto", "torch"] = "torch" if args.steps else "auto"
+    segmenter = Segmenter.load(args.weights, engine=engine, threads=args.threads)
+    results: dict[str, Any] = {"weights_sha256": segmenter.weights_sha256}
+    if args.steps:
+        results["steps"] = dict(evaluate_steps(segmenter, args))
+        Console().print(step_table(results["steps"]))
+    else:
+        results["parts"] = evaluate_all(segmenter, args.data, args.cache, args.drives)
+        for table in tables(results["parts"]):
+            Console().print(table)
     if args.out:
         with atomic_path(args.out) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")
