@@ -4,6 +4,7 @@
 import typer
 
 from pointdistill_ros.cli.demo import demo
+from pointdistill_ros.cli.export import export
 from pointdistill_ros.cli.info import info
 from pointdistill_ros.cli.play import play
 from pointdistill_ros.cli.segment import segment
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, segment, play, simulate, info):
+for command in (demo, segment, play, simulate, export, info):
     app.command()(command)
 
 
