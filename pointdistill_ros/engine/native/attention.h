@@ -72,7 +72,7 @@ struct Memory {
   template <class P>
   static Memory in(char* scratch, P, int d, int keys) {
     constexpr std::size_t per_word = Rows<P>::per_word;
-    const std::size_t words = (static_cast<std::size_t>(keys) + N - 1) / N * N * d / per_word;
+    const std::size_t words = (static_cast<std::size_t>(keys) + W - 1) / W * W * d / per_word;
     Room room(scratch);
     Memory m;
     m.key = room.take<word>(words);
@@ -125,18 +125,17 @@ void attention(const pd::Attention& a, const pd::Workers& workers) {
       const std::size_t stride = std::size_t{3} * a.channels;
       T* base = static_cast<T*>(a.qkv) + static_cast<std::size_t>(head) * d;
       const Memory m = Memory::in(scratch, P(), d, patch.keys);
-      const Rows<P> keys{base + a.channels, stride, a.order, patch.first_key};
-      const Rows<P> values{base + 2 * a.channels, stride, a.order, patch.first_key};
-      pack_keys(keys, patch.keys, d, m.key);
-      pack_values(values, patch.keys, d, m.value);
+      pack_keys<P>({base + a.channels, stride, a.order, patch.first_key, patch.keys, d}, m.key);
+      pack_values({base + 2 * a.channels, stride, a.order, patch.first_key, patch.keys, d}, m.value);
       for (int block = begin; block < end; ++block) {
         const int skip = block * LANES;
-        const int count = patch.queries - skip < LANES ? patch.queries - skip : LANES;
-        Rows<P> queries{base, stride, a.order, patch.first_query + skip};
-        pack_queries(queries, count, d, m.query);
+        const Rows<P> queries{base, stride, a.order, patch.first_query + skip, patch.queries - skip, d};
+        pack_queries(queries, m.query);
+        if (block + 1 < end)
+          for (int i = LANES; i < 2 * LANES; ++i) queries.prefetch(i);
         attend_block<P>({d, d / Rows<P>::per_word, patch.keys, m.key, m.value, m.query, m.weight,
                          m.out, m.sum, m.maximum});
-        unpack_results(m.out, m.sum, count, d, queries);
+        unpack_results(m.out, m.sum, queries);
       }
     }
   }

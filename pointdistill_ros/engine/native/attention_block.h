@@ -4,7 +4,7 @@
 // The scores of a tile start at minus the maximum so far instead of zero. They are rescaled only
 // where one rises above it by more than SLACK: weights up to 2^SLACK are as exact as those up to 1.
 #pragma once
-#include "attention_tile.h"
+#include "attention_pack.h"
 #include "exp2.h"
 
 namespace {
@@ -12,8 +12,6 @@ namespace attend {
 
 constexpr int KEYS = 64;  // whose weights wait in the first-level cache for their values
 constexpr float SLACK = 16 * FIXED_POINT;
-
-typedef uint32_t vu __attribute__((vector_size(4 * W)));
 
 struct Block {
   int d, words, keys;  // words of a key; keys > 0
@@ -121,9 +119,13 @@ void attend_block(const Block& b) {
     for (; key < left; key += N) {
       Tile tile;
       for (int q = 0; q < QV; ++q)
-        for (int n = 0; n < N; ++n)
-          tile.at[q][n] = key + n < left ? load(b.maximum + q * W) : splat(absent);
-      add_product<P>(tile, b.query, b.key + static_cast<std::size_t>(block + key) * b.words, N, b.words);
+        for (int n = 0; n < N; ++n) tile.at[q][n] = load(b.maximum + q * W);
+      add_product<P>(tile, b.query, b.key + static_cast<std::size_t>(block + key) * b.words, N,
+                     b.words);
+      if (__builtin_expect(left - key < N, 0))
+        for (int n = 1; n < N; ++n)
+          for (int q = 0; q < QV; ++q)
+            if (n >= left - key) tile.at[q][n] = splat(absent);
       vf most = tile.at[0][0];
 #pragma GCC unroll 4
       for (int q = 0; q < QV; ++q)

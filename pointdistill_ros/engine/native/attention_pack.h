@@ -3,14 +3,18 @@
 #pragma once
 #include "attention_tile.h"
 #include "exp2.h"
-#include "kernels.h"
+#include "transpose.h"
 
 namespace {
 namespace attend {
 
+typedef uint32_t vu __attribute__((vector_size(4 * W)));
+
+constexpr int AHEAD = 32;  // rows; they lie far apart and out of the caches
+
 constexpr int round_up(int count, int unit) { return (count + unit - 1) / unit * unit; }
 
-// One head of some rows of qkv, in the order of a curve.
+// One head of a stretch of rows along the curve.
 template <class P>
 struct Rows {
   typedef typename P::T T;
@@ -19,83 +23,128 @@ struct Rows {
   T* base;             // of row 0
   std::size_t stride;  // elements
   const int32_t* order;
-  int32_t first;       // position of row 0 of this stretch
+  int32_t first, count;
+  int d;
 
-  T* row(int i) const { return base + stride * (order ? order[first + i] : first + i); }
+  int words() const { return d / per_word; }
+  T* operator[](int i) const { return base + stride * (order ? order[first + i] : first + i); }
+  void prefetch(int i) const {
+    if (i >= count) return;
+    const char* line = reinterpret_cast<const char*>((*this)[i]);
+    for (std::size_t byte = 0; byte < sizeof(T) * d; byte += 64) __builtin_prefetch(line + byte);
+  }
 };
 
-// [count / N][words of a row][N]; rows missing in the last tile are zero.
+// Words [begin, begin + W) of rows [first, first + W), turned: columns[j] holds word begin + j of all.
+// What does not exist is zero.
 template <class P>
-void pack_keys(const Rows<P>& keys, int count, int d, word* to) {
-  const int words = d / Rows<P>::per_word;
-  for (int tile = 0; tile < count; tile += N, to += words * N) {
-    for (int n = 0; n < N; ++n) {
-      if (tile + n < count) {
-        const auto* from = keys.row(tile + n);
-        for (int w = 0; w < words; ++w) std::memcpy(to + w * N + n, from + w * Rows<P>::per_word, 4);
-      } else {
-        for (int w = 0; w < words; ++w) to[w * N + n] = 0;
+PD_INLINE void load_columns(const Rows<P>& rows, int first, int begin, vf (&columns)[W]) {
+  const int words = rows.words() - begin;
+#pragma GCC unroll 16
+  for (int i = 0; i < W; ++i) {
+    columns[i] = (vf){};
+    if (first + i >= rows.count) continue;
+    const auto* from = rows[first + i] + begin * Rows<P>::per_word;
+    // a row of bfloat16 may end with half a vector
+    if (words >= W) std::memcpy(&columns[i], from, sizeof(vf));
+    else std::memcpy(&columns[i], from, sizeof(vf) / 2);
+  }
+  transpose(columns);
+}
+
+// [count / N][words][N]; whole groups of W rows are written.
+template <class P>
+void pack_keys(const Rows<P>& keys, word* to) {
+  const int words = keys.words();
+  for (int first = 0; first < keys.count; first += W, to += words * W) {
+    for (int i = 0; i < W; ++i) keys.prefetch(first + AHEAD + i);
+    for (int begin = 0; begin < words; begin += W) {
+      vf columns[W];
+      load_columns(keys, first, begin, columns);
+#pragma GCC unroll 16
+      for (int j = 0; j < W; ++j) {
+        if (begin + j >= words) break;
+#pragma GCC unroll 4
+        for (int part = 0; part < W / N; ++part)
+          std::memcpy(to + (part * words + begin + j) * N,
+                      reinterpret_cast<const char*>(&columns[j]) + part * N * 4, N * 4);
       }
     }
   }
 }
 
-// [count][d] words; in bfloat16 [count / 2][d], the pairs made of neighbouring rows. Rows up to the
-// next multiple of N are zero.
-void pack_values(const Rows<Float32>& values, int count, int d, word* to) {
-  for (int i = 0; i < count; ++i, to += d) std::memcpy(to, values.row(i), sizeof(float) * d);
-  std::memset(to, 0, sizeof(word) * d * (round_up(count, N) - count));
+// [count][d]; in bfloat16 [count / 2][d], pairs of neighbouring rows. Zero up to a multiple of N rows.
+void pack_values(const Rows<Float32>& values, word* to) {
+  for (int i = 0; i < values.count; ++i, to += values.d) {
+    values.prefetch(i + AHEAD);
+    std::memcpy(to, values[i], sizeof(float) * values.d);
+  }
+  std::memset(to, 0, sizeof(word) * values.d * (round_up(values.count, N) - values.count));
 }
 
-// [words of a row][LANES], times FIXED_POINT (see exp2.h); lanes from `count` on are zero.
-void pack_queries(const Rows<Float32>& queries, int count, int d, word* to) {
-  for (int i = 0; i < LANES; ++i) {
-    const float* from = i < count ? queries.row(i) : nullptr;
-    for (int j = 0; j < d; ++j) {
-      float value = from ? from[j] * FIXED_POINT : 0;
-      std::memcpy(to + j * LANES + i, &value, 4);
-    }
-  }
-}
+PD_INLINE vf scaled(Float32, vf query) { return query * FIXED_POINT; }
 
-// out: [d][LANES], sums: [LANES]
-void unpack_results(const float* out, const float* sums, int count, int d, Rows<Float32>& queries) {
-  for (int i = 0; i < count; ++i) {
-    float* to = queries.row(i);
-    float factor = 1 / sums[i];
-    for (int j = 0; j < d; ++j) to[j] = out[j * LANES + i] * factor;
-  }
-}
+PD_INLINE void store_row(float* to, vf v) { std::memcpy(to, &v, sizeof v); }
 
 #if PD_TIER == 3
-void pack_values(const Rows<Bfloat16>& values, int count, int d, word* to) {
-  for (int i = 0; i < round_up(count, N); i += 2, to += d) {
-    const bf16* even = i < count ? values.row(i) : nullptr;
-    const bf16* odd = i + 1 < count ? values.row(i + 1) : nullptr;
-    for (int j = 0; j < d; ++j)
+void pack_values(const Rows<Bfloat16>& values, word* to) {
+  for (int i = 0; i < round_up(values.count, N); i += 2, to += values.d) {
+    values.prefetch(i + AHEAD);
+    values.prefetch(i + AHEAD + 1);
+    const bf16* even = i < values.count ? values[i] : nullptr;
+    const bf16* odd = i + 1 < values.count ? values[i + 1] : nullptr;
+    for (int j = 0; j < values.d; ++j)
       to[j] = (even ? even[j] : 0u) | (odd ? static_cast<word>(odd[j]) << 16 : 0u);
   }
 }
 
-void pack_queries(const Rows<Bfloat16>& queries, int count, int d, word* to) {
-  for (int i = 0; i < LANES; ++i) {
-    const bf16* from = i < count ? queries.row(i) : nullptr;
-    for (int j = 0; j < d; j += 2) {
-      word low = from ? to_bf16(from_bf16(from[j]) * FIXED_POINT) : 0;
-      word high = from ? to_bf16(from_bf16(from[j + 1]) * FIXED_POINT) : 0;
-      to[j / 2 * LANES + i] = low | high << 16;
+PD_INLINE vf scaled(Bfloat16, vf pairs) {
+  const vu low = (vu)((vf)((vu)pairs << 16) * FIXED_POINT);
+  const vu high = (vu)((vf)((vu)pairs & 0xFFFF0000u) * FIXED_POINT);
+  return (vf)(low >> 16 | (high & 0xFFFF0000u));
+}
+
+PD_INLINE void store_row(bf16* to, vf v) {
+  const __m256bh narrow = _mm512_cvtneps_pbh((__m512)v);
+  std::memcpy(to, &narrow, sizeof narrow);
+}
+#endif
+
+// [words][LANES], times FIXED_POINT (see exp2.h); lanes of no query are zero.
+template <class P>
+void pack_queries(const Rows<P>& queries, word* to) {
+  const int words = queries.words();
+  for (int q = 0; q < QV; ++q)
+    for (int begin = 0; begin < words; begin += W) {
+      vf columns[W];
+      load_columns(queries, q * W, begin, columns);
+#pragma GCC unroll 16
+      for (int j = 0; j < W; ++j) {
+        if (begin + j >= words) break;
+        const vf column = scaled(P(), columns[j]);
+        std::memcpy(to + (begin + j) * LANES + q * W, &column, sizeof column);
+      }
+    }
+}
+
+// Over the queries: out [d][LANES] divided by sum [LANES].
+template <class P>
+void unpack_results(const float* out, const float* sum, const Rows<P>& queries) {
+  for (int q = 0; q < QV; ++q) {
+    const vf factor = 1.0f / load(sum + q * W);
+    for (int begin = 0; begin < queries.d; begin += W) {
+      vf rows[W];
+#pragma GCC unroll 16
+      for (int j = 0; j < W; ++j) rows[j] = load(out + (begin + j) * LANES + q * W) * factor;
+      transpose(rows);
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) {
+        if (q * W + i >= queries.count) break;
+        store_row(queries[q * W + i] + begin, rows[i]);
+      }
     }
   }
 }
-
-void unpack_results(const float* out, const float* sums, int count, int d, Rows<Bfloat16>& queries) {
-  for (int i = 0; i < count; ++i) {
-    bf16* to = queries.row(i);
-    float factor = 1 / sums[i];
-    for (int j = 0; j < d; ++j) to[j] = to_bf16(out[j * LANES + i] * factor);
-  }
-}
-#endif
 
 }  // namespace attend
 }  // namespace

@@ -47,14 +47,14 @@ PD_INLINE vf multiply_add(Bfloat16, vf a, const word* b, vf acc) {
 template <class P>
 PD_INLINE void add_product(Tile& tile, const word* a, const word* b, int step, int words) {
   for (int w = 0; w < words; ++w, a += LANES, b += step) {
+    vf lanes[QV];
 #pragma GCC unroll 4
-    for (int q = 0; q < QV; ++q) {
-      vf lanes;
-      std::memcpy(&lanes, a + q * W, sizeof lanes);
+    for (int q = 0; q < QV; ++q) std::memcpy(&lanes[q], a + q * W, sizeof(vf));
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n)
-        tile.at[q][n] = multiply_add(P(), lanes, b + n, tile.at[q][n]);
-    }
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 4
+      for (int q = 0; q < QV; ++q)
+        tile.at[q][n] = multiply_add(P(), lanes[q], b + n, tile.at[q][n]);
   }
 }
 
