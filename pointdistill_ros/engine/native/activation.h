@@ -25,8 +25,9 @@ PD_INLINE vf power_of_two(vf y, const float (&coefficient)[N]) {
   return (vf)((vi)fraction + ((vi)rounded << 23));
 }
 
-constexpr float EXP2[] = {1.0000001192092896f,  0.6931469440460205f,   0.24022120237350464f,
-                          0.05550713092088699f, 0.009675540961325169f, 0.001327647129073739f};
+constexpr float EXP2[] = {1.0f,  // exactly, so that e^0 = 1
+                          0.6931470036506653f,   0.24022242426872253f,  0.05550733581185341f,
+                          0.009671512991189957f, 0.001326472731307149f};
 constexpr float EXP2_SHORT[] = {0.9999280571937561f, 0.6932609677314758f, 0.2426111251115799f,
                                 0.0551716685295105f};
 constexpr float LOG2_PHI[] = {-0.999993085861206f,   -1.1512017250061035f,  -0.4587709605693817f,
@@ -36,10 +37,8 @@ constexpr float LOG2_PHI_SHORT[] = {-1.0004795789718628f, -1.1473724842071533f,
                                     -0.4680144786834717f, -0.04407945275306702f,
                                     0.0038662957958877087f};
 
-// e^x for x <= 0, relative error 2e-7; not below 2^-126. NaN gives NaN or a finite value.
-PD_INLINE vf exp_negative(vf x) {
-  return power_of_two(maximum(x * 1.44269504f, splat(-126.0f)), EXP2);
-}
+// e^x for -87 <= x <= 0, relative error 2e-7. NaN gives any value.
+PD_INLINE vf exp_negative(vf x) { return power_of_two(x * 1.44269504f, EXP2); }
 
 // x (1 + erf(x / sqrt 2)) / 2 to 2e-7 max(1, |x|). NaN stays NaN.
 PD_INLINE vf gelu(vf x) {

@@ -32,16 +32,17 @@ inline void head_rows(const pd::Head& a, const float* logits, int begin, int row
 
   vf total = {}, moment = {};  // sums of e^d and of -d e^d, d = logit - largest
   for (int c = 0; c < a.classes; ++c) {
-    const vf d = load(logits + c * W) - most;
+    const vf d = maximum(splat(-87.0f), load(logits + c * W) - most);  // stays NaN where it is
     const vf e = exp_negative(d);
     total += e;
     moment -= d * e;
   }
   const float scale = 1.0f / logf(static_cast<float>(a.classes > 2 ? a.classes : 2));
   for (int row = 0; row < rows; ++row) {
-    const float probability = 1.0f / total[row];
-    const float entropy = (logf(total[row]) + moment[row] * probability) * scale;
-    if (a.probability) a.probability[begin + row] = probability > 0 ? probability : 0;
+    const bool known = moment[row] >= 0;  // false for NaN
+    const float probability = known ? 1.0f / total[row] : 0;
+    const float entropy = known ? (logf(total[row]) + moment[row] * probability) * scale : 1;
+    if (a.probability) a.probability[begin + row] = probability;
     if (a.entropy) a.entropy[begin + row] = entropy < 1 ? (entropy > 0 ? entropy : 0) : 1;
   }
 }

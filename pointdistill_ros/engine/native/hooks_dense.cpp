@@ -41,19 +41,18 @@ class Activations {
  public:
   Activations(const pd::Kernels& kernels, const float* values, std::size_t count)
       : count_(count), narrow_(kernels.element == 2), buffer_(count * kernels.element) {
-    if (values)
-      for (std::size_t i = 0; i < count; ++i)
-        if (narrow_)
-          reinterpret_cast<bf16*>(data())[i] = to_bf16(values[i]);
-        else
-          reinterpret_cast<float*>(data())[i] = values[i];
+    for (std::size_t i = 0; values && i < count; ++i) {
+      if (narrow_)
+        reinterpret_cast<bf16*>(data())[i] = to_bf16(values[i]);
+      else
+        reinterpret_cast<float*>(data())[i] = values[i];
+    }
   }
   char* data() const { return buffer_.data(); }
   void read(float* values) const {
-    if (values)
-      for (std::size_t i = 0; i < count_; ++i)
-        values[i] = narrow_ ? from_bf16(reinterpret_cast<bf16*>(data())[i])
-                            : reinterpret_cast<float*>(data())[i];
+    for (std::size_t i = 0; values && i < count_; ++i)
+      values[i] = narrow_ ? from_bf16(reinterpret_cast<bf16*>(data())[i])
+                          : reinterpret_cast<float*>(data())[i];
   }
 
  private:
