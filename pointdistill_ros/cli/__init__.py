@@ -3,6 +3,7 @@
 
 import typer
 
+from pointdistill_ros.cli.benchmark import benchmark
 from pointdistill_ros.cli.demo import demo
 from pointdistill_ros.cli.export import export
 from pointdistill_ros.cli.info import info
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, segment, play, simulate, export, info):
+for command in (demo, segment, play, simulate, export, benchmark, info):
     app.command()(command)
 
 
