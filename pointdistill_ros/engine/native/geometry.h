@@ -32,6 +32,13 @@ struct Voxels {
 Status voxelise(Arena&, const float* xyz, const float* intensity, int32_t points, double grid_size,
                 float max_range, int threads, Voxels* out);
 
+// Values of voxels -> values of points: label, probability and entropy of the point's voxel, and
+// NO_LABEL, 0, 0 for points that are not valid. `points` as given to voxelise.
+constexpr uint8_t NO_LABEL = 255;
+Status scatter(const Voxels&, int32_t points, const uint8_t* label, const float* probability,
+               const float* entropy, uint8_t* labels_out, float* probability_out,
+               float* entropy_out, int threads);
+
 // What a network needs to know about its geometry.
 struct PyramidShape {
   int32_t levels;               // stages, 1..MAX_LEVELS
