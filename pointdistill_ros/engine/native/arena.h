@@ -25,27 +25,30 @@ class Arena {
     if (chunks_.empty() || chunks_[current_].size - used_ < bytes) open_chunk(bytes);
     char* room = chunks_[current_].data + used_;
     used_ += bytes;
+    taken_ += bytes;
+    if (taken_ > peak_) peak_ = taken_;
     return reinterpret_cast<T*>(room);
   }
 
   // What was taken since `mark()` may be taken again.
   struct Mark {
-    std::size_t chunk, used;
+    std::size_t chunk, used, taken;
   };
-  Mark mark() const { return {current_, used_}; }
+  Mark mark() const { return {current_, used_, taken_}; }
   void rewind(Mark mark) {
     current_ = mark.chunk;
     used_ = mark.used;
+    taken_ = mark.taken;
   }
 
-  // Forget everything; several chunks become one, so that the next scan of this size fits at once.
+  // Forget everything. Several chunks, which waste their ends, become one of the most that was ever
+  // in use at a time, so that the next scan of this size fits at once.
   void reset() {
     if (chunks_.size() > 1) {
-      std::size_t total = bytes();
       release();
-      add_chunk(total);
+      add_chunk(peak_);
     }
-    current_ = used_ = 0;
+    current_ = used_ = taken_ = 0;
   }
 
   std::size_t bytes() const {
@@ -82,11 +85,11 @@ class Arena {
   void release() {
     for (Chunk& chunk : chunks_) std::free(chunk.data);
     chunks_.clear();
-    current_ = used_ = 0;
+    current_ = used_ = taken_ = 0;
   }
 
   std::vector<Chunk> chunks_;
-  std::size_t current_ = 0, used_ = 0;
+  std::size_t current_ = 0, used_ = 0, taken_ = 0, peak_ = 0;
 };
 
 }  // namespace pd
