@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CudaNetwork: a trained PTv3 compiled for one GPU. Same function, same labels.
+
+Status: written and tested in its plain form on a CPU and with Triton's interpreter; not yet run or
+measured on a GPU (docs/gpu.md).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pointdistill_ros.engine.buckets import MINIMUM
+from pointdistill_ros.engine.device_engine import DeviceEngine, PointLabels
+from pointdistill_ros.engine.device_network import Chunks
+from pointdistill_ros.engine.device_weights import fold
+from pointdistill_ros.engine.fallback import FallbackLadder
+from pointdistill_ros.engine.operations import Operations
+from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.model.ptv3 import PTv3
+
+Kernels = Literal["auto", "triton", "torch"]
+"""``auto``: Triton where it is installed and the device is a GPU."""
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class CudaNetwork:
+    """One lidar's network: own stream, own buffers. Not to be shared between threads.
+
+    Short of device memory it goes on without graphs and in chunks, then on the CPU in float32, each
+    with a warning, and tries the faster way again later.
+    """
+
+    def __init__(
+        self,
+        network: PTv3,
+        grid_size: float,
+        device: str | torch.device = "cuda",
+        dtype: torch.dtype = torch.float16,
+        graphs: bool = True,
+        kernels: Kernels = "auto",
+        plans: int = 8,
+        minimum: int = MINIMUM,
+    ) -> None:
+        """grid_size: voxel edge in metres. plans: how many shapes (and graphs) are held.
+
+        minimum: smallest capacity of a stage, a power of two. Raises ConfigError.
+        """
+        self.device = torch.device(device)
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype {dtype} is unknown here; use float16, bfloat16 or float32")
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("no CUDA device here; use the engine for the CPU")
+        if self.device.type == "cuda" and self.device.index is None:
+            self.device = torch.device("cuda", torch.cuda.current_device())
+        self.dtype = dtype
+        self._network = network
+        self._grid_size = grid_size
+        self._plans, self._minimum = plans, minimum
+        self._weights = fold(network, self.device, dtype)
+        self._operations = _operations(kernels, self.device)
+        self._fast = self._engine(graphs and self.device.type == "cuda")
+        self._chunked = self._engine(graphs=False, chunks=Chunks())
+        rungs = (
+            ("the whole scan at once", lambda: self._fast),
+            ("chunks without graphs", lambda: self._chunked),
+            ("the CPU", lambda: self._cpu),
+        )
+        self._ladder = FallbackLadder(rungs, self.release)
+
+    @property
+    def kernels(self) -> str:
+        """``triton`` or ``torch``."""
+        return self._operations.name
+
+    @property
+    def memory_saving(self) -> str:
+        """How scans are computed at present, in words."""
+        return self._ladder.name
+
+    def logits(self, features: Tensor, coords: Tensor) -> Tensor:
+        """features: float [n, F]; coords: int [n, 3] unique cells, 0 ≤ q < 2¹⁶. Rows in any order.
+
+        Returns float32 [n, classes] on the device. Raises ScanError on bad cells.
+        """
+        return self._ladder(lambda engine: engine.logits(features, coords).to(self.device))
+
+    def segment(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointLabels:
+        """Label all N points. xyz: [N, 3] metres, sensor frame; intensity: [N] finite."""
+        return self._ladder(lambda engine: engine.segment(xyz, intensity))
+
+    def release(self) -> None:
+        """Free the memory of all plans and graphs; weights stay."""
+        self._fast.release()
+        self._chunked.release()
+
+    def _engine(self, graphs: bool, chunks: Chunks | None = None) -> DeviceEngine:
+        return DeviceEngine(
+            self._network.config,
+            self._weights,
+            self._operations,
+            self.dtype,
+            self._grid_size,
+            graphs,
+            chunks,
+            self._plans,
+            self._minimum,
+        )
+
+    @cached_property
+    def _cpu(self) -> DeviceEngine:
+        """The last resort."""
+        dtype = torch.float32
+        weights = fold(self._network, torch.device("cpu"), dtype)
+        return DeviceEngine(
+            self._network.config, weights, Operations(), dtype, self._grid_size, plans=1
+        )
+
+
+def _operations(kernels: Kernels, device: torch.device) -> Operations:
+    if kernels == "torch" or (
+        kernels == "auto" and (device.type != "cuda" or find_spec("triton") is None)
+    ):
+        return Operations()
+    if find_spec("triton") is None:
+        raise ConfigError("kernels triton: Triton is not installed; use kernels='torch'")
+    from pointdistill_ros.engine.triton_operations import TritonOperations
+
+    return TritonOperations()
