@@ -88,16 +88,23 @@ PD_INLINE void add_values(const Block& b, const word* value, int begin, int end)
 }
 
 // Lower the scores of a tile to a new maximum, and with them what was summed under the old one.
+// Queries whose scores are not finite get a sum of NaN here.
 __attribute__((noinline, cold)) void raise_maximum(const Block& b, Tile& tile, bool first) {
   for (int q = 0; q < QV; ++q) {
-    vf most = tile.at[q][0];
-    for (int n = 1; n < N; ++n) most = maximum(most, tile.at[q][n]);
+    vf most = tile.at[q][0], nothing = most * 0.0f;
+    for (int n = 1; n < N; ++n) {
+      most = maximum(most, tile.at[q][n]);
+      nothing += tile.at[q][n] * 0.0f;
+    }
     vf rise = first ? most : maximum(most, (vf){});
     for (int n = 0; n < N; ++n) tile.at[q][n] -= rise;
     store(b.maximum + q * W, load(b.maximum + q * W) - rise);
-    if (first) continue;
+    if (first) {
+      store(b.sum + q * W, nothing);
+      continue;
+    }
     vf factor = exp2_fine(-rise);
-    store(b.sum + q * W, load(b.sum + q * W) * factor);
+    store(b.sum + q * W, load(b.sum + q * W) * factor + rise * 0.0f);
     for (int j = 0; j < b.d; ++j) {
       float* out = b.out + j * LANES + q * W;
       store(out, load(out) * factor);
@@ -110,7 +117,6 @@ void attend_block(const Block& b) {
   constexpr int keys_per_word = P::is_bf16 ? 2 : 1;
   constexpr float absent = -0x1p100f;
   std::memset(b.out, 0, sizeof(float) * b.d * LANES);
-  std::memset(b.sum, 0, sizeof(float) * LANES);
   std::memset(b.maximum, 0, sizeof(float) * LANES);
   for (int block = 0; block < b.keys; block += KEYS) {
     const int left = b.keys - block < KEYS ? b.keys - block : KEYS;
