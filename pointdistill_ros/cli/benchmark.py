@@ -100,8 +100,8 @@ def benchmark(
     """
     from rich.console import Console
 
+    from pointdistill_ros.engine.benchmark.baseline import read_baseline
     from pointdistill_ros.engine.benchmark.plot import check_plot_path, save_plot
-    from pointdistill_ros.engine.benchmark.report import read_baseline
     from pointdistill_ros.engine.benchmark.run import SECTIONS, Options
     from pointdistill_ros.engine.benchmark.subjects import FORMS, forms_named
     from pointdistill_ros.engine.benchmark.tables import markdown as page
@@ -222,7 +222,7 @@ def _print(console: Console, report: Report) -> None:
 
 def _gate(console: Console, report: Report, before: dict[str, object], max_slowdown: float) -> bool:
     """Say which ratios became worse than the baseline; True where none did."""
-    from pointdistill_ros.engine.benchmark.report import gate_group, regressions
+    from pointdistill_ros.engine.benchmark.baseline import gate_group, regressions
 
     now = report.to_dict()
     group = gate_group(now, before)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a benchmark found, as data: rows, ratios, exponent; JSON, and a comparison with earlier."""
+"""What a benchmark found, as data: rows, ratios, exponent, JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import numpy as np
 from pointdistill_ros.engine.benchmark.parity import Parity
 from pointdistill_ros.engine.benchmark.subjects import PLAIN
 from pointdistill_ros.engine.benchmark.timing import Spread
-from pointdistill_ros.errors import InputError
 from pointdistill_ros.io.atomic import atomic_path
 
 FORMAT = 1
@@ -248,56 +247,6 @@ def exponent(points: Sequence[tuple[float, float]]) -> float | None:
         return None
     x, y = np.log(np.asarray(points, float)).T
     return float(np.polyfit(x, y, 1)[0])
-
-
-@dataclass(frozen=True)
-class Regression:
-    """A ratio that became worse."""
-
-    name: str
-    before: float
-    now: float | None
-
-    def __str__(self) -> str:
-        if self.now is None:
-            return f"{self.name}: {self.before:.2f} before, not measured now"
-        return (
-            f"{self.name}: {self.before:.2f} before, {self.now:.2f} now "
-            f"({100 * (1 - self.now / self.before):.0f} % slower)"
-        )
-
-
-def read_baseline(path: Path) -> dict[str, Any]:
-    """An earlier ``--json`` file. Raises InputError."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}; expected a file written by --json") from error
-    if not isinstance(content, dict) or not isinstance(content.get("ratios"), dict):
-        raise InputError(f"{path}: holds no ratios; expected a file written by --json")
-    return content
-
-
-def regressions(
-    now: Mapping[str, Any], baseline: Mapping[str, Any], max_slowdown: float, group: str
-) -> Iterable[Regression]:
-    """Ratios of ``group`` that fell by more than ``max_slowdown`` per cent, or are gone."""
-    for name, before in (baseline.get(group) or {}).items():
-        if before is None:
-            continue
-        value = (now.get(group) or {}).get(name)
-        if value is None or value < before * (1 - max_slowdown / 100):
-            yield Regression(f"{group}.{name}", before, value)
-
-
-def gate_group(now: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
-    """Which ratios to gate on: wall time, or one-thread CPU time where others used the machine."""
-    loaded = now.get("load", {}).get("before", 0.0) > 1
-    both = all(
-        any(value is not None for value in (report.get("ratios_one_thread") or {}).values())
-        for report in (now, baseline)
-    )
-    return "ratios_one_thread" if loaded and both else "ratios"
 
 
 def _finite(value: Any) -> Any:

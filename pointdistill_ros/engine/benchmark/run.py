@@ -189,7 +189,7 @@ class Benchmark:
             for form in self.options.forms:
                 self._progress.begin(f"{model.name}: opening {form.name}")
                 segmenter = open_form(model, form, self.options.device, threads)
-                if isinstance(segmenter, Segmenter):
+                if not isinstance(segmenter, str):
                     found.append((model, form, segmenter))
                 elif (model.name, form.name) not in known:
                     self.report.missing.append(Missing(model.name, form.name, segmenter))

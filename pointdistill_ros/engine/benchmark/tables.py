@@ -52,7 +52,8 @@ def number(value: float | None, digits: int = 3) -> str:
         return _DASH
     if value == 0:
         return "0"
-    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    rounded = abs(float(f"{value:.{digits}g}"))  # 99.96 is 100, not 100.0
+    whole = len(str(int(rounded))) if rounded >= 1 else 0
     return f"{value:.{max(0, digits - whole)}f}"
 
 
@@ -62,7 +63,7 @@ def _introduction(report: Report) -> str:
         "Written by `pointdistill benchmark --markdown`; do not edit. Times are milliseconds of "
         "the whole `segmenter(scan)`, from points to a class for every point, warm, every form in "
         f"turns with the others in one process ({options['warm_up']} warm-ups and "
-        f"{options['runs']} runs asked for; `n` says how many were made where the time did not suffice), "
+        f"{options['runs']} runs asked for; `n` says how many were made where time was short), "
         f"{report.machine['threads']} threads. P1 is the plain network in torch with fused "
         "attention. While this was measured, other processes used "
         f"{100 * report.load.get('others', 0):.0f} % of the cores' time."

@@ -99,10 +99,12 @@ def plan_runs(costs: list[float], runs: int, budget: float, least: int = LEAST) 
     planned = [runs] * len(costs)
     cheapest_first = sorted(range(len(costs)), key=costs.__getitem__)
     for position, i in enumerate(cheapest_first):
-        share = budget / (len(costs) - position)
+        share = max(0.0, budget) / (len(costs) - position)
         if costs[i] * runs > share:
-            planned[i] = min(runs, max(least, int(share / costs[i])))
-        budget = max(0.0, budget - costs[i] * planned[i])
+            for slow in cheapest_first[position:]:
+                planned[slow] = min(runs, max(least, int(share / costs[slow])))
+            break
+        budget -= costs[i] * runs
     return planned
 
 
