@@ -45,6 +45,13 @@ class PlatformWheel(Distribution):
         return True
 
 
+# Networks as ONNX files, and the runtimes that serve as engines.
+EXPORT = [
+    "onnx>=1.16",
+    "onnxruntime>=1.18",
+    "openvino>=2024.4",
+]
+
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -91,8 +98,9 @@ setup(
         # Sparse convolution on NVIDIA GPUs; without it plain torch does the same, slower.
         "gpu-cu120": ["spconv-cu120; python_version <= '3.11'"],  # 2.3.6 has no wheels above 3.11
         "gpu-cu126": ["spconv-cu126"],
-        "test": TEST,
-        "dev": [*TEST, "ruff", "mypy", "import-linter", "types-PyYAML", "cmake", "ninja"],
+        "export": EXPORT,
+        "test": [*TEST, *EXPORT],
+        "dev": [*TEST, *EXPORT, "ruff", "mypy", "import-linter", "types-PyYAML", "cmake", "ninja"],
     },
     # The same list as EXECUTABLES in CMakeLists.txt; tests/test_build.py compares them.
     entry_points={

@@ -77,6 +77,9 @@ class OpenVinoNetwork:
         options: dict[str, str | int] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 on processors that have it
+            # Scans differ in size, so its cache of kernels hardly ever hits. And 2026.4 answers
+            # wrongly after a first scan of one voxel if it may keep that scan's attention kernel.
+            "CPU_RUNTIME_CACHE_CAPACITY": 0,
         }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
