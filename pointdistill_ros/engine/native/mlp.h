@@ -29,6 +29,12 @@ void gelu_rows(int rows, int columns, const float* from, int stride, typename P:
                gelu_of<P>(load(from + row * stride + c)));
 }
 
+// Ask for `count` values before they are needed.
+template <class T>
+PD_INLINE void prefetch(const T* p, int count) {
+  for (int i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(p + i, 0, 2);
+}
+
 template <class P>
 void mlp_tile(const pd::ProjMlp& a, int begin, int rows, char* scratch) {
   typedef typename P::T T;
@@ -42,7 +48,14 @@ void mlp_tile(const pd::ProjMlp& a, int begin, int rows, char* scratch) {
   const T* attended = static_cast<const T*>(a.attended) + static_cast<std::size_t>(begin) * a.stride;
   gemm_add<P>(rows, channels, channels, attended, a.stride, static_cast<const T*>(a.proj_weight),
               a.proj_bias, x, channels);
-  for (int row = 0; row < rows; ++row) unit_norm(x + row * channels, channels, unit + row * channels);
+  const bool ahead = a.rows - begin >= 2 * TILE;  // fetch the next tile while this one computes
+  for (int row = 0; row < rows; ++row) {
+    if (ahead) {
+      prefetch(attended + static_cast<std::size_t>(row + TILE) * a.stride, channels);
+      prefetch(x + static_cast<std::size_t>(row + TILE) * channels, channels);
+    }
+    unit_norm(x + row * channels, channels, unit + row * channels);
+  }
 
   const T* fc1 = static_cast<const T*>(a.fc1_weight);
   for (int h = 0; h < hidden; h += STRIP) {
@@ -67,7 +80,8 @@ void mlp_tile(const pd::ProjMlp& a, int begin, int rows, char* scratch) {
 template <class P>
 void proj_mlp(const pd::ProjMlp& a, const pd::Workers& workers) {
   const int tiles = (a.rows + TILE - 1) / TILE;
-#pragma omp parallel for num_threads(workers.threads) schedule(dynamic) if (tiles > 1)
+  const int run = tiles >= 64 * workers.threads ? 4 : 1;  // so that what was fetched ahead is used
+#pragma omp parallel for num_threads(workers.threads) schedule(dynamic, run) if (tiles > 1)
   for (int tile = 0; tile < tiles; ++tile) {
     const int begin = tile * TILE, left = a.rows - begin;
     mlp_tile<P>(a, begin, left < TILE ? left : TILE,
