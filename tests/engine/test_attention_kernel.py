@@ -3,6 +3,7 @@
 
 import ctypes
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def expected(qkv, heads, patch, offsets, order=None):
     order = torch.arange(rows) if order is None else torch.as_tensor(order)
     layer = PatchAttention(channels, heads, patch)
     pieces = [torch.empty(0, channels, dtype=torch.float64)]
-    for first, last in zip(offsets[:-1], offsets[1:], strict=True):
+    for first, last in pairwise(offsets):
         pieces += layer._attend_scan(exact[order[first:last]])
     out = torch.empty(rows, channels, dtype=torch.float64)
     out[order] = torch.cat(pieces)

@@ -11,7 +11,7 @@ namespace {
 namespace attend {
 
 constexpr int KEYS = 64;  // whose weights wait in the first-level cache for their values
-constexpr float SLACK = 16 * FIXED_POINT;
+constexpr float SLACK = 16 * EXP2_SCALE;
 
 struct Block {
   int d, words, keys;  // words of a key; keys > 0
@@ -21,7 +21,7 @@ struct Block {
   word* weight;        // [KEYS or KEYS / 2][LANES]
   float* out;          // [d][LANES]
   float* sum;          // [LANES]
-  float* maximum;      // [LANES] negated, times FIXED_POINT
+  float* maximum;      // [LANES] negated, times EXP2_SCALE
 };
 
 PD_INLINE bool any(vi condition) {

@@ -82,8 +82,6 @@ void pack_values(const Rows<Float32>& values, word* to) {
   std::memset(to, 0, sizeof(word) * values.d * (round_up(values.count, N) - values.count));
 }
 
-PD_INLINE vf scaled(Float32, vf query) { return query * FIXED_POINT; }
-
 PD_INLINE void store_row(float* to, vf v) { std::memcpy(to, &v, sizeof v); }
 
 #if PD_TIER == 3
@@ -98,19 +96,13 @@ void pack_values(const Rows<Bfloat16>& values, word* to) {
   }
 }
 
-PD_INLINE vf scaled(Bfloat16, vf pairs) {
-  const vu low = (vu)((vf)((vu)pairs << 16) * FIXED_POINT);
-  const vu high = (vu)((vf)((vu)pairs & 0xFFFF0000u) * FIXED_POINT);
-  return (vf)(low >> 16 | (high & 0xFFFF0000u));
-}
-
 PD_INLINE void store_row(bf16* to, vf v) {
   const __m256bh narrow = _mm512_cvtneps_pbh((__m512)v);
   std::memcpy(to, &narrow, sizeof narrow);
 }
 #endif
 
-// [words][LANES], times FIXED_POINT (see exp2.h); lanes of no query are zero.
+// [words][LANES], times EXP2_SCALE (see exp2.h); lanes of no query are zero.
 template <class P>
 void pack_queries(const Rows<P>& queries, word* to) {
   const int words = queries.words();
@@ -121,7 +113,7 @@ void pack_queries(const Rows<P>& queries, word* to) {
 #pragma GCC unroll 16
       for (int j = 0; j < W; ++j) {
         if (begin + j >= words) break;
-        const vf column = scaled(P(), columns[j]);
+        const vf column = columns[j] * EXP2_SCALE;  // of pairs of bfloat16: 1
         std::memcpy(to + (begin + j) * LANES + q * W, &column, sizeof column);
       }
     }
