@@ -9,8 +9,8 @@
 
 #include "gemm.h"
 #include "kernels.h"
-#include "norm.h"
 #include "pairs.h"
+#include "row_norm.h"
 #include "simd.h"
 #include "stem.h"
 
@@ -189,43 +189,38 @@ template <class P>
 void finish_tile(const pd::ConvQkv& a, int first, int rows, float* sum, typename P::T* unit) {
   typedef typename P::T T;
   const int channels = a.channels;
-  for (int i = 0; i < rows; ++i) {
-    float* row = sum + std::size_t(i) * channels;
-    const std::size_t at = std::size_t(first + i) * channels;
-    layer_norm(row, channels, a.norm_scale, a.norm_shift, row);
-    for (int c = 0; c < channels; c += W) store(row + c, load(a.x + at + c) + load(row + c));
-    std::memcpy(a.x_out + at, row, sizeof(float) * channels);
-    unit_norm(row, channels, unit + std::size_t(i) * channels);
-  }
+  const std::size_t at = std::size_t(first) * channels;
+  norm_add_rows(sum, rows, channels, a.norm_scale, a.norm_shift, a.x + at, a.x_out + at);
+  unit_norm_rows(sum, rows, channels, unit);
   gemm_narrow<P>(rows, channels, 3 * channels, unit, channels,
                  static_cast<const T*>(a.qkv_weight), a.qkv_bias,
-                 static_cast<T*>(a.qkv) + std::size_t(first) * 3 * channels, 3 * channels);
+                 static_cast<T*>(a.qkv) + 3 * at, 3 * channels);
 }
 
 // Rows of a tile: many, because each tile reads all weights and every offset costs a little; few
-// enough for the sums to stay in the level 2 cache.
-inline int conv_tile_rows(int channels) { return channels > 256 ? 384 : 512; }
+// enough for the sums to stay in a level 2 cache.
+constexpr int CONV_ROWS = 512;
 
 template <class P>
 std::size_t conv_scratch(int channels) {
-  const std::size_t rows = conv_tile_rows(channels);
-  return rows * channels * (sizeof(float) + sizeof(typename P::T)) +
-         2 * sizeof(int32_t) * (rows + PAIRS_MARGIN);
+  const std::size_t values = std::size_t(CONV_ROWS) * channels;
+  return values * (sizeof(float) + sizeof(typename P::T)) +
+         2 * sizeof(int32_t) * (CONV_ROWS + PAIRS_MARGIN);
 }
 
 template <class P>
 void conv_qkv(const pd::ConvQkv& a, const pd::Workers& workers) {
-  const std::size_t most = conv_tile_rows(a.channels);
-  const int tiles = tile_count(a.rows, int(most), workers.threads);
+  const std::size_t values = std::size_t(CONV_ROWS) * a.channels;
+  const int tiles = tile_count(a.rows, CONV_ROWS, workers.threads);
 #pragma omp parallel for num_threads(workers.threads) schedule(dynamic)
   for (int tile = 0; tile < tiles; ++tile) {
     char* scratch = workers.scratch + omp_get_thread_num() * workers.per_thread;
-    float* sum = reinterpret_cast<float*>(scratch);
-    typename P::T* unit = reinterpret_cast<typename P::T*>(sum + most * a.channels);
-    int32_t* lists = reinterpret_cast<int32_t*>(unit + most * a.channels);
+    float* sum = reinterpret_cast<float*>(scratch);                    // [CONV_ROWS][channels]
+    typename P::T* unit = reinterpret_cast<typename P::T*>(sum + values);  // the same
+    int32_t* lists = reinterpret_cast<int32_t*>(unit + values);
     const int first = tile_begin(a.rows, tiles, tile);
     const int rows = tile_begin(a.rows, tiles, tile + 1) - first;
-    convolve_tile<P>(a, first, rows, {lists, lists + most + PAIRS_MARGIN}, sum);
+    convolve_tile<P>(a, first, rows, {lists, lists + CONV_ROWS + PAIRS_MARGIN}, sum);
     finish_tile<P>(a, first, rows, sum, unit);
   }
 }
