@@ -143,7 +143,7 @@ class LatencyBudget:
         self._begin, self._work = self._clock(), None
 
     def choose(self, rows: Sequence[Sequence[int]]) -> Degradation:
-        """The step for this scan. rows: [steps][stages] voxels, from ``thinning.count_rows``."""
+        """The step for this scan. rows: [steps][stages] voxels, from ``VoxelCounts.rows``."""
         if len(rows) != len(self.steps) or any(len(row) != len(self._row_costs) for row in rows):
             raise ValueError(f"rows must be [{len(self.steps)}][{len(self._row_costs)}]")
         work = [

@@ -42,6 +42,30 @@ class Thinning:
         return len(self.kept)
 
 
+@dataclass(frozen=True)
+class VoxelCounts:
+    """What there is to thin in one scan."""
+
+    stages: tuple[int, ...]
+    """Voxels per stage of the network."""
+    coarse: int
+    """Voxels of the finest stage that stay when cells of 2×2×2 are thinned everywhere …"""
+    near: int
+    """… and when they are thinned in the near field."""
+
+    def rows(self, steps: Sequence[Degradation]) -> list[list[int]]:
+        """[steps][stages] voxels that each step leaves, all of one near radius.
+
+        Exact without a cap; a cap is met to within 6 voxels, coarser stages may have fewer.
+        """
+        table = []
+        for step in steps:
+            finest = self.coarse if step.coarse else self.near if step.near_radius else None
+            row = [self.stages[0] if finest is None else finest, *self.stages[1:]]
+            table.append([min(n, n if step.max_voxels is None else step.max_voxels) for n in row])
+        return table
+
+
 def thin(code: Codes, sensor: Sensor, grid_size: float, degradation: Degradation) -> Thinning:
     """Choose the voxels of one scan that stay.
 
@@ -62,37 +86,20 @@ def thin(code: Codes, sensor: Sensor, grid_size: float, degradation: Degradation
     return Thinning(*_spokesmen(z, start))
 
 
-def count_rows(
-    code: Codes,
-    sensor: Sensor,
-    grid_size: float,
-    steps: Sequence[Degradation],
-    strides: Sequence[int],
-) -> NDArray[np.int64]:
-    """[steps, stages] voxels per stage that each step would leave, without thinning.
-
-    strides: between the stages of the network. Exact for all stages of steps without a cap; with
-    one, the coarser stages are an upper bound.
-    """
+def count_voxels(
+    code: Codes, sensor: Sensor, grid_size: float, near_radius: float, strides: Sequence[int]
+) -> VoxelCounts:
+    """Count what each step would leave, without thinning; strides: between the stages."""
     z = _checked(code)
     differs = _differs(z)
     shifts = np.cumsum([0, *(stride.bit_length() - 1 for stride in strides)])
-    cells = np.array([np.count_nonzero(differs >> (3 * shift)) for shift in shifts], np.int64)
     parents = differs >> 3 != 0
-    result = np.tile(cells, (len(steps), 1))
-    near_rows: dict[int, int] = {}
-    for row, step in zip(result, steps, strict=True):
-        if step.coarse:
-            row[0] = np.count_nonzero(parents)
-        elif step.near_radius > 0:
-            limit = near_limit(step.near_radius, grid_size)
-            if limit not in near_rows:
-                near = _near(z, sensor, limit)
-                near_rows[limit] = len(z) - int(np.count_nonzero(near & ~parents))
-            row[0] = near_rows[limit]
-        if step.max_voxels is not None:
-            np.minimum(row, step.max_voxels, out=row)
-    return result
+    near = _near(z, sensor, near_limit(near_radius, grid_size))
+    return VoxelCounts(
+        tuple(int(np.count_nonzero(differs >> (3 * shift))) for shift in shifts),
+        int(np.count_nonzero(parents)),
+        len(z) - int(np.count_nonzero(near & ~parents)),
+    )
 
 
 def sensor_cell(position: NDArray[np.float32], code: Codes, grid_size: float) -> NDArray[np.int64]:
