@@ -31,24 +31,37 @@ Resolution derive(Arena& arena, const Resolution& fine, int shift) {
   return {true, rows, code, arena.take<int32_t>(27 * static_cast<std::size_t>(rows))};
 }
 
+// Which of the 27 cells around a voxel are occupied, by offset; its 5^3 window begins at `first`.
+PD_BODY inline uint32_t near_window(const Occupancy& cube, int first) {
+  uint32_t window = 0;
+  for (int x = 0; x < 3; ++x) {
+    uint64_t seen = cube.word[(first >> 6) + 1 + x] >> ((first & 63) + 9);
+    uint64_t cells = (seen & 7) | (seen >> 5 & 0x38) | (seen >> 10 & 0x1C0);
+    window |= static_cast<uint32_t>(cells) << (9 * x);
+  }
+  return window;
+}
+
 void fill_table(const Blocks& all, const Resolution& fine, int parts) {
   run(parts, [&](int part) PD_BODY {
     const Blocks blocks = all;
-    const uint64_t* code = fine.code;
     int32_t* neighbours = fine.neighbours;
     int64_t rows = fine.rows;
-    uint32_t touching[BATCH];
-    Cube cube;
-    Range range = part_of(blocks.count, parts, part);
-    for (int64_t begin = range.begin; begin < range.end; begin += BATCH) {
-      int count = static_cast<int>(begin + BATCH < range.end ? BATCH : range.end - begin);
-      find_touching(blocks, begin, count, touching);
-      for (int j = 0; j < count; ++j) {
-        fill_cube(blocks, begin + j, touching[j], 1, cube);
-        for (int32_t row = blocks.begin[begin + j]; row < blocks.begin[begin + j + 1]; ++row)
-          write_neighbours(cube, code[row], row, rows, neighbours);
+    Occupancy cube = {};
+    auto clear = [&](int64_t begin, int64_t end) PD_BODY {
+      clear_neighbours(blocks, begin, end, rows, neighbours);
+    };
+    visit_blocks(blocks, part_of(blocks.count, parts, part), clear, [&](int64_t b) PD_BODY {
+      look_around(blocks, b, cube);
+      int64_t row = blocks.block[b].first;
+      for (uint64_t cells = blocks.block[b].mask; cells; cells &= cells - 1, ++row) {
+        int first = BLOCK_TABLES.window[__builtin_ctzll(cells)];
+        for (uint32_t left = near_window(cube, first); left; left &= left - 1) {
+          int k = __builtin_ctz(left);
+          neighbours[k * rows + row] = row_at(blocks, b, first + BLOCK_TABLES.cell3[k]);
+        }
       }
-    }
+    });
   });
 }
 
@@ -75,7 +88,7 @@ bool build_neighbours(Arena& arena, const Batch& batch, int threads, Pyramid* ou
     const Resolution& coarse = at[shift + 2];
     bool alone = shift + 2 >= batch.cell_bits;  // one block holds a whole scan
     Blocks blocks = make_blocks(arena, fine.code, fine.rows, alone ? batch.scans : coarse.rows,
-                                alone ? DEPTH : 2, alone ? nullptr : coarse.neighbours, parts);
+                                alone ? nullptr : coarse.neighbours, parts);
     if (shift == 0) return build_finest(arena, blocks, parts, out);
     fill_table(blocks, fine, parts);
     arena.rewind(before);
