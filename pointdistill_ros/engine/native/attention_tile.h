@@ -20,8 +20,9 @@ constexpr int LANES = QV * W;
 
 typedef uint32_t word;
 
+template <int V>  // vectors of queries
 struct Tile {
-  vf at[QV][N];
+  vf at[V][N];
 };
 
 // acc + a * b with b broadcast; of bfloat16 both halves of the words.
@@ -43,17 +44,17 @@ PD_INLINE vf multiply_add(Bfloat16, vf a, const word* b, vf acc) {
 }
 #endif
 
-// tile[q][n] += sum over w of a[w][q] * b[w][n]; a: [words][QV] vectors, rows of b lie `step` apart.
-template <class P>
-PD_INLINE void add_product(Tile& tile, const word* a, const word* b, int step, int words) {
+// tile[q][n] += sum over w of a[w][q] * b[w][n]; rows of a lie LANES apart, those of b `step`.
+template <class P, int V>
+PD_INLINE void add_product(Tile<V>& tile, const word* a, const word* b, int step, int words) {
   for (int w = 0; w < words; ++w, a += LANES, b += step) {
-    vf lanes[QV];
+    vf lanes[V];
 #pragma GCC unroll 4
-    for (int q = 0; q < QV; ++q) std::memcpy(&lanes[q], a + q * W, sizeof(vf));
+    for (int q = 0; q < V; ++q) std::memcpy(&lanes[q], a + q * W, sizeof(vf));
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n)
 #pragma GCC unroll 4
-      for (int q = 0; q < QV; ++q)
+      for (int q = 0; q < V; ++q)
         tile.at[q][n] = multiply_add(P(), lanes[q], b + n, tile.at[q][n]);
   }
 }
