@@ -17,18 +17,52 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdistill_ros.engine.buckets import MINIMUM
-from pointdistill_ros.engine.device_engine import DeviceEngine, PointLabels
+from pointdistill_ros.engine.device_engine import DeviceEngine
 from pointdistill_ros.engine.device_network import Chunks
 from pointdistill_ros.engine.device_weights import fold
 from pointdistill_ros.engine.fallback import FallbackLadder
+from pointdistill_ros.engine.interface import EngineName, PointScores, Precision
 from pointdistill_ros.engine.operations import Operations
 from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.model.curves import MAX_DEPTH
 from pointdistill_ros.model.ptv3 import PTv3
 
 Kernels = Literal["auto", "triton", "torch"]
 """``auto``: Triton where it is installed and the device is a GPU."""
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+class CudaEngine:
+    """A CudaNetwork as an ``Engine``: points in, labels out."""
+
+    name: EngineName = "cuda"
+
+    def __init__(
+        self,
+        network: PTv3,
+        grid_size: float,
+        max_range: float,
+        device: str = "cuda",
+        precision: Precision = "float16",
+    ) -> None:
+        self.network = CudaNetwork(network, grid_size, device, DTYPES[precision], max_range)
+        self._precision = precision
+
+    @property
+    def detail(self) -> str:
+        """What exactly runs, for people."""
+        network = self.network
+        parts = f"{self._precision} on {network.device}, {network.kernels} kernels"
+        return parts if network.at_full_speed else f"{parts}, {network.memory_saving}"
+
+    def __call__(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointScores:
+        """One scan; see ``Engine``."""
+        return self.network.segment(xyz, intensity)
 
 
 class CudaNetwork:
@@ -44,17 +78,20 @@ class CudaNetwork:
         grid_size: float,
         device: str | torch.device = "cuda",
         dtype: torch.dtype = torch.float16,
+        max_range: float | None = None,
         graphs: bool = True,
         kernels: Kernels = "auto",
         plans: int = 8,
         minimum: int = MINIMUM,
     ) -> None:
-        """grid_size: voxel edge in metres. plans: how many shapes (and graphs) are held.
+        """grid_size: voxel edge in metres.
 
-        minimum: smallest capacity of a stage, a power of two. Raises ConfigError.
+        max_range: largest absolute coordinate that gets a label, metres; as far as the grid reaches
+        by default. plans: how many shapes (and graphs) are held. minimum: smallest capacity of a
+        stage, a power of two. Raises ConfigError.
         """
         self.device = torch.device(device)
-        if dtype not in DTYPES:
+        if dtype not in DTYPES.values():
             raise ConfigError(f"dtype {dtype} is unknown here; use float16, bfloat16 or float32")
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise ConfigError("no CUDA device here; use the engine for the CPU")
@@ -63,6 +100,10 @@ class CudaNetwork:
         self.dtype = dtype
         self._network = network
         self._grid_size = grid_size
+        reach = grid_size * (1 << (MAX_DEPTH - 1)) - grid_size
+        self._max_range = reach if max_range is None else max_range
+        if self._max_range > reach + grid_size / 2:
+            raise ConfigError(f"max_range {max_range} m: cells of {grid_size} m reach {reach} m")
         self._plans, self._minimum = plans, minimum
         self._weights = fold(network, self.device, dtype)
         self._operations = _operations(kernels, self.device)
@@ -81,6 +122,11 @@ class CudaNetwork:
         return self._operations.name
 
     @property
+    def at_full_speed(self) -> bool:
+        """False while memory is short."""
+        return self._ladder.level == 0
+
+    @property
     def memory_saving(self) -> str:
         """How scans are computed at present, in words."""
         return self._ladder.name
@@ -92,7 +138,7 @@ class CudaNetwork:
         """
         return self._ladder(lambda engine: engine.logits(features, coords).to(self.device))
 
-    def segment(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointLabels:
+    def segment(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointScores:
         """Label all N points. xyz: [N, 3] metres, sensor frame; intensity: [N] finite."""
         return self._ladder(lambda engine: engine.segment(xyz, intensity))
 
@@ -108,6 +154,7 @@ class CudaNetwork:
             self._operations,
             self.dtype,
             self._grid_size,
+            self._max_range,
             graphs,
             chunks,
             self._plans,
@@ -120,7 +167,14 @@ class CudaNetwork:
         dtype = torch.float32
         weights = fold(self._network, torch.device("cpu"), dtype)
         return DeviceEngine(
-            self._network.config, weights, Operations(), dtype, self._grid_size, plans=1
+            self._network.config,
+            weights,
+            Operations(),
+            dtype,
+            self._grid_size,
+            self._max_range,
+            plans=1,
+            minimum=self._minimum,
         )
 
 

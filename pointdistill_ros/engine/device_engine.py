@@ -8,7 +8,7 @@ On a CPU the same code runs without stream, graph and pinned memory; the tests l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
 
 import numpy as np
 import torch
@@ -26,25 +26,12 @@ from pointdistill_ros.engine.device_pyramid import (
     stage_firsts,
 )
 from pointdistill_ros.engine.device_weights import NetworkWeights
+from pointdistill_ros.engine.interface import PointScores
 from pointdistill_ros.engine.operations import Operations
 from pointdistill_ros.errors import ConfigError, ScanError
 from pointdistill_ros.labels import UNLABELLED
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.curves import MAX_DEPTH, interleave
-
-
-@dataclass(frozen=True, eq=False)
-class PointLabels:
-    """What the network says about all N points of a scan."""
-
-    labels: NDArray[np.uint8]
-    """[N], 255 = unlabelled."""
-    probability: NDArray[np.float32]
-    """[N] softmax maximum, 0 where unlabelled."""
-    entropy: NDArray[np.float32]
-    """[N] entropy of the softmax divided by ln C, 0..1; 0 where unlabelled."""
-    voxels: int = 0
-    """Occupied voxels the network saw."""
 
 
 class DeviceEngine:
@@ -57,6 +44,7 @@ class DeviceEngine:
         operations: Operations,
         dtype: torch.dtype,
         grid_size: float,
+        max_range: float,
         graphs: bool = False,
         chunks: Chunks | None = None,
         plans: int = 8,
@@ -68,7 +56,7 @@ class DeviceEngine:
         self._shape = PyramidShape.of(config)
         self._operations = operations
         self._network = DeviceNetwork(weights, config.xcpe, operations, dtype, chunks)
-        self._grid_size = grid_size
+        self._grid_size, self._max_range = grid_size, max_range
         self._lane = Lane.on(self.device, graphs)
         self._plans = PlanCache(self._voxel_plan, plans, minimum)
         self._point_plans = PlanCache(self._point_plan, plans, minimum)
@@ -109,7 +97,7 @@ class DeviceEngine:
         return logits
 
     @torch.inference_mode()
-    def segment(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointLabels:
+    def segment(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointScores:
         """xyz: [N, 3] metres, intensity: [N] finite. Points out of reach get no label.
 
         Raises ConfigError where the network wants other features than these four.
@@ -119,15 +107,25 @@ class DeviceEngine:
                 f"points have 4 features, the network wants {self._config.in_channels}; "
                 "compute its features and use logits()"
             )
+        begin = time.perf_counter()
         with self._lane():
             points = self._point_plans.fit((len(xyz),))
             points.run(xyz, intensity)
             sizes = points.sizes.tolist()  # the one round trip
+            middle = time.perf_counter()
             if sizes[0] == 0:
-                return _unlabelled(len(xyz))
-            plan = self._plans.fit(sizes)
-            plan.run(points.code, points.features)
-            return points.fetch(plan.answers, len(xyz), sizes[0])
+                answers = _no_answers(len(xyz))
+            else:
+                plan = self._plans.fit(sizes)
+                plan.run(points.code, points.features)
+                answers = points.fetch(plan.answers, len(xyz))
+        timing = {
+            "geometry": 1e3 * (middle - begin),  # points to voxels; that of the stages is below
+            "network": 1e3 * (time.perf_counter() - middle),
+            "points": 0.0,  # enqueued with the network, no time of its own
+        }
+        columns = (answers.label.numpy(), answers.probability.numpy(), answers.entropy.numpy())
+        return PointScores(*columns, voxels=sizes[0], timing=timing)
 
     def _voxel_plan(self, capacities: Capacities) -> VoxelPlan:
         builder = PyramidBuilder(self._shape, capacities, self._operations, self.device)
@@ -135,7 +133,7 @@ class DeviceEngine:
 
     def _point_plan(self, capacities: Capacities) -> PointPlan:
         (count,) = capacities
-        return PointPlan(count, self._grid_size, self._shape.shifts, self._lane)
+        return PointPlan(count, self._grid_size, self._max_range, self._shape.shifts, self._lane)
 
 
 class VoxelPlan:
@@ -175,11 +173,17 @@ class VoxelPlan:
 
 
 class PointPlan:
-    """Points → voxels, and answers back to points, for up to ``count`` points."""
+    """Points → voxels, and answers back to points, for fewer than ``count`` points."""
 
-    def __init__(self, count: int, grid_size: float, shifts: tuple[int, ...], lane: Lane) -> None:
-        self._grid_size = grid_size
-        self._max_range = grid_size * ((1 << (MAX_DEPTH - 1)) - 1)
+    def __init__(
+        self,
+        count: int,
+        grid_size: float,
+        max_range: float,
+        shifts: tuple[int, ...],
+        lane: Lane,
+    ) -> None:
+        self._grid_size, self._max_range = grid_size, max_range
         self._shifts = shifts
         self._stream = lane.stream
         device = lane.device
@@ -210,16 +214,17 @@ class PointPlan:
         self._voxel.copy_(voxels.voxel)
         self.sizes.copy_(voxels.sizes)
 
-    def fetch(self, answers: Answers, points: int, voxels: int) -> PointLabels:
-        """Answers of voxels → arrays of the first ``points`` points on the host."""
+    def fetch(self, answers: Answers, points: int) -> Answers:
+        """Answers of voxels → answers of the first ``points`` points, on the host."""
         answers = answers.at(self._voxel[:points])
-        label, probability, entropy = (
-            self._to_host(column)
-            for column in (answers.label, answers.probability, answers.entropy)
+        host = Answers(
+            self._to_host(answers.label),
+            self._to_host(answers.probability),
+            self._to_host(answers.entropy),
         )
         if self._stream is not None:
             self._stream.synchronize()
-        return PointLabels(label.numpy(), probability.numpy(), entropy.numpy(), voxels)
+        return host
 
     def _to_host(self, column: Tensor) -> Tensor:
         """Enqueue a copy; nothing to do on a CPU."""
@@ -229,6 +234,6 @@ class PointPlan:
         return host.copy_(column, non_blocking=True)
 
 
-def _unlabelled(points: int) -> PointLabels:
-    zeros = np.zeros(points, np.float32)
-    return PointLabels(np.full(points, UNLABELLED, np.uint8), zeros, zeros.copy())
+def _no_answers(points: int) -> Answers:
+    zeros = torch.zeros(points)
+    return Answers(torch.full((points,), UNLABELLED, dtype=torch.uint8), zeros, zeros.clone())

@@ -118,7 +118,9 @@ class DeviceNetwork:
         step = self._chunks.rows
         copy, branch = torch.empty_like(normed), torch.empty_like(normed)
         for begin in range(0, len(x), step):
-            rows, left = slice(begin, begin + step), size - begin
-            hidden = ops.dense(normed[rows], block.fc1, left, gelu=True)
+            rows = slice(begin, begin + step)
+            part = normed[rows]
+            left = (size - begin).clamp(max=len(part))
+            hidden = ops.dense(part, block.fc1, left, gelu=True)
             x[rows], copy[rows], branch[rows] = ops.add_dense(x[rows], hidden, block.fc2, left)
         return x, copy, branch

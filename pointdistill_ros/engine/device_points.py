@@ -57,7 +57,6 @@ def voxelise(
     winner = order[_smallest(row, [key[order] for key in keys])]
     codes = torch.full_like(code, PADDING)
     codes = torch.cat([codes, codes[:1]]).scatter_(0, torch.where(first, row, count), code)
-    codes[count] = PADDING
     return DeviceVoxels(
         code=codes[:count],
         features=torch.cat([xyz[winner], intensity[winner, None]], 1),

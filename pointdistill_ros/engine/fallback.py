@@ -49,6 +49,11 @@ class FallbackLadder(Generic[Engine]):
         self._back_off = FIRST_BACK_OFF
 
     @property
+    def level(self) -> int:
+        """0 for the fastest."""
+        return self._current
+
+    @property
     def name(self) -> str:
         """The rung in use."""
         return self._rungs[self._current][0]

@@ -28,14 +28,18 @@ class Tiles:
     warps: int
 
     @classmethod
-    def of(cls, depth: int, width: int, whole_row: bool) -> Tiles:
-        """For [rows, depth] @ [depth, width]. whole_row: one program computes all columns."""
+    def of(cls, depth: int, width: int, whole_row: bool, dtype: torch.dtype) -> Tiles:
+        """For [rows, depth] @ [depth, width]. whole_row: one program computes all columns.
+
+        By the compiler's report for sm_90 (registers spill at 512 channels only), not by time.
+        """
+        single = dtype == torch.float32  # no tensor cores: operands, too, live in registers
         n = max(16, triton.next_power_of_2(width))
-        n = n if whole_row else min(n, 128)
-        k = 32 if n >= 256 else 64  # the weights of a tile stay below 64 KB of shared memory
+        n = n if whole_row else min(n, 64 if single else 128)
+        k = 16 if single else 32 if n >= 256 else 64
         while depth % k:
             k //= 2
-        return cls(m=64, n=n, k=k, warps=8 if n >= 256 else 4)
+        return cls(m=64, n=n, k=k, warps=16 if n >= 512 else 8 if n >= 128 else 4)
 
     def keywords(self) -> dict[str, int]:
         """As kernel arguments."""
@@ -63,7 +67,7 @@ class TritonOperations(Operations):
         channels = weight.weight.shape[1]
         x = features.new_empty(len(features), channels)
         copy = torch.empty_like(x, dtype=dtype)
-        tiles = Tiles.of(16, channels, whole_row=True)
+        tiles = Tiles.of(16, channels, whole_row=True, dtype=torch.float32)
         kernels.stem_kernel[(triton.cdiv(len(x), tiles.m),)](
             features, table, weight.weight, weight.bias, size, x, copy,
             table.stride(0), features.shape[1], channels, **tiles.keywords(),
@@ -84,7 +88,7 @@ class TritonOperations(Operations):
         if not _covered(channels) or channels > LARGEST_NORM:
             return super().conv_norm(x, conv_input, table, weights, position, size)
         out, normed = torch.empty_like(x), torch.empty_like(conv_input)
-        tiles = Tiles.of(channels, channels, whole_row=True)
+        tiles = Tiles.of(channels, channels, whole_row=True, dtype=normed.dtype)
         conv, norm = weights.conv, weights.conv_norm
         kernels.conv_norm_kernel[(triton.cdiv(len(x), tiles.m),)](
             x, conv_input, table, conv.weight, conv.bias, norm.scale, norm.shift,
@@ -119,7 +123,7 @@ class TritonOperations(Operations):
         if not _covered(channels) or channels > LARGEST_NORM:
             return super().proj_norm(x, attended, weights, position, size)
         out, normed = torch.empty_like(x), torch.empty_like(attended)
-        tiles = Tiles.of(channels, channels, whole_row=True)
+        tiles = Tiles.of(channels, channels, whole_row=True, dtype=normed.dtype)
         kernels.proj_norm_kernel[(triton.cdiv(len(x), tiles.m),)](
             x, attended, weights.proj.weight, weights.proj.bias,
             size if position is None else position, size, out, normed,
@@ -136,7 +140,7 @@ class TritonOperations(Operations):
             return super().add_dense(x, rows, layer, size)
         out = torch.empty_like(x)
         copy, branch = (torch.empty_like(x, dtype=rows.dtype) for _ in range(2))
-        tiles = Tiles.of(depth, width, whole_row=False)
+        tiles = Tiles.of(depth, width, whole_row=False, dtype=rows.dtype)
         kernels.add_dense_kernel[(triton.cdiv(len(x), tiles.m), triton.cdiv(width, tiles.n))](
             x, rows, layer.weight, layer.bias, size, out, copy, branch,
             depth, width, **tiles.keywords(),
@@ -185,7 +189,7 @@ def _covered(depth: int) -> bool:
 def _dense(rows: Tensor, layer: Dense, size: Tensor, gelu: bool, dtype: torch.dtype) -> Tensor:
     depth, width = layer.weight.shape
     out = rows.new_empty(len(rows), width, dtype=dtype)
-    tiles = Tiles.of(depth, width, whole_row=False)
+    tiles = Tiles.of(depth, width, whole_row=False, dtype=rows.dtype)
     kernels.dense_kernel[(triton.cdiv(len(rows), tiles.m), triton.cdiv(width, tiles.n))](
         rows, layer.weight, layer.bias, size, out, gelu, depth, width, **tiles.keywords()
     )
