@@ -22,7 +22,8 @@ PD_INLINE vf power_of_two(vf y, const float (&coefficient)[N]) {
   const vf magic = splat(12582912.0f);  // 1.5 * 2^23: the sum's last bits are y rounded
   const vf rounded = y + magic;
   const vf fraction = polynomial(y - (rounded - magic), coefficient);
-  return (vf)((vi)fraction + ((vi)rounded << 23));
+  typedef uint32_t bits __attribute__((vector_size(4 * W)));  // unsigned: NaN may wrap around
+  return (vf)((bits)fraction + ((bits)rounded << 23));
 }
 
 constexpr float EXP2[] = {1.0f,  // exactly, so that e^0 = 1
