@@ -101,10 +101,10 @@ def benchmark(
     from rich.console import Console
 
     from pointdistill_ros.engine.benchmark.baseline import read_baseline
+    from pointdistill_ros.engine.benchmark.page import markdown as page
     from pointdistill_ros.engine.benchmark.plot import check_plot_path, save_plot
     from pointdistill_ros.engine.benchmark.run import SECTIONS, Options
     from pointdistill_ros.engine.benchmark.subjects import FORMS, forms_named
-    from pointdistill_ros.engine.benchmark.tables import markdown as page
 
     # everything that can be refused is refused before anything is measured
     before = read_baseline(baseline) if baseline else None
@@ -142,13 +142,13 @@ def benchmark(
 
 
 def _measure(options: Options, paths: list[Path], take: int) -> Report:
-    from pointdistill_ros.engine.benchmark.run import Benchmark
+    from pointdistill_ros.engine.benchmark.run import run_benchmark
     from pointdistill_ros.engine.benchmark.scans import Street, given_scans
 
     with _Bar() as bar:
         bar.begin("reading scans" if paths else "simulating scans")
         scans = given_scans(paths, take) if paths else Street().usual_scans()
-        return Benchmark(options, scans, bar).run()
+        return run_benchmark(options, scans, bar)
 
 
 class _Bar:
@@ -207,12 +207,12 @@ def _print(console: Console, report: Report) -> None:
         table.caption_justify = "left"
         table.show_header = any(text.head)
         for i, head in enumerate(text.head):
-            is_text = i < text.left
+            is_number = i >= text.left
             table.add_column(
                 head,
-                justify="left" if is_text else "right",
+                justify="right" if is_number else "left",
                 overflow="fold",
-                no_wrap=not is_text,
+                no_wrap=is_number or head in ("engine", "part"),
             )
         for row in text.rows:
             table.add_row(*row)

@@ -28,7 +28,7 @@ def describe_machine(device: str, threads: int) -> dict[str, str]:
         "cores": f"{cpu.usable_threads()} usable of {os.cpu_count()}",
         "caches": _caches(),
         "memory": _memory(),
-        "threads": str(threads),
+        "threads": f"{threads} thread{'s' if threads > 1 else ''}",
         "frequency governor": _read(_CPU0 / "cpufreq" / "scaling_governor", "not shown"),
         "OpenMP waiting": _waiting(),
         "CPU engine": _tier(),

@@ -2,9 +2,10 @@
 """Peak memory of one form on one scan, above the loaded process, in a process of its own.
 
 The process loads network and engine and labels a small part of the scan; its resident memory then
-is the floor. It labels the whole scan three times; the kernel's high-water mark minus the floor is
-the figure. On a GPU it is the allocator's peak minus what was allocated before. Linux only; this
-file is also the program of that process (``python -m pointdistill_ros.engine.benchmark.memory``).
+is the floor. The kernel's high-water mark minus the floor is the figure: once for the first whole
+scan, while buffers grow, and once for the scans after it. On a GPU it is the allocator's peak minus
+what was allocated before. Linux only; this file is also the program of that process
+(``python -m pointdistill_ros.engine.benchmark.memory``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pointdistill_ros.scan import LidarScan
 
 _SELF = Path("/proc/self")
 _SCANS = 3
+"""After the first one."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ class Memory:
     """Bytes."""
 
     peak: int
-    """Above the loaded process."""
+    """Above the loaded process, once warm."""
+    first: int
+    """The same during the first scan of this size."""
     arena: int | None
     """Of that, working memory the CPU engine keeps; None for others."""
 
@@ -111,32 +115,28 @@ def measure(job: Job) -> Memory | str:
     segmenter(scan.select(np.arange(0, len(scan), 50)))  # thread pools, code, small tables
     if job.device != "cpu":
         torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
         floor = torch.cuda.memory_allocated()
-        for _ in range(_SCANS):
-            segmenter(scan)
-        return Memory(torch.cuda.max_memory_allocated() - floor, None)
-    if not _reset_peak():
-        return "this system does not reset its high-water mark of memory"
-    floor = _status("VmRSS")
-    for _ in range(_SCANS):
-        segmenter(scan)
+        peaks = []
+        for scans in (1, _SCANS):
+            torch.cuda.reset_peak_memory_stats()
+            for _ in range(scans):
+                segmenter(scan)
+            peaks.append(torch.cuda.max_memory_allocated() - floor)
+        return Memory(peak=peaks[1], first=peaks[0], arena=None)
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what is free already does not hide what is needed
+        floor = _status("VmRSS")
+        peaks = []
+        for scans in (1, _SCANS):
+            (_SELF / "clear_refs").write_text("5")  # the high-water mark begins anew
+            for _ in range(scans):
+                segmenter(scan)
+            peaks.append(max(0, _status("VmHWM") - floor))
+    except (OSError, AttributeError) as error:
+        return f"this system does not tell the high-water mark of memory ({error})"
     engine = compiled_engine(segmenter)
     arena = engine.network.arena_bytes if engine else None
-    return Memory(max(0, _status("VmHWM") - floor), arena)
-
-
-def _reset_peak() -> bool:
-    """Give free memory back to the system, then let the high-water mark begin here."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
-        return False
-    try:
-        (_SELF / "clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
+    return Memory(peak=peaks[1], first=peaks[0], arena=arena)
 
 
 def _status(field: str) -> int:

@@ -23,8 +23,8 @@ MAX_LOGIT_ERROR = 1e-4
 """Largest |Δlogit| of a float32 form, in deviations of the logits."""
 EQUAL_LABELS = {"float32": 0.9999, "bfloat16": 0.995, "float16": 0.995}
 """Least share of equal labels with trained weights."""
-EQUAL_LABELS_RANDOM = {"float32": 0.9999, "bfloat16": 0.99, "float16": 0.99}
-"""The same with random weights, whose classes lie closer together."""
+EQUAL_LABELS_RANDOM = {"float32": 0.9999, "bfloat16": 0.985, "float16": 0.985}
+"""The same with random weights, whose best two classes lie close together nearly everywhere."""
 
 
 @dataclass(frozen=True, eq=False)

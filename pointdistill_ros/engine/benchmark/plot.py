@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pointdistill_ros.engine.benchmark.report import Report, Row
 from pointdistill_ros.engine.benchmark.subjects import PLAIN
-from pointdistill_ros.engine.benchmark.tables import number
+from pointdistill_ros.engine.benchmark.text_table import number
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.io.atomic import atomic_path
 
@@ -60,7 +60,7 @@ def save_plot(report: Report, path: Path) -> None:
     figure = Figure(figsize=(7.2 * columns, 4.6 * lines + 0.4), layout="constrained")
     for i, draw in enumerate(panels):
         draw(figure.add_subplot(lines, columns, i + 1))
-    figure.suptitle(f"{report.machine['CPU']}, {report.machine['threads']} threads", fontsize=10)
+    figure.suptitle(f"{report.machine['CPU']}, {report.machine['threads']}", fontsize=10)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=130)
 
@@ -93,10 +93,10 @@ def _parts(axes: Axes, report: Report) -> None:
     """Stacked bars: medians of the parts on the reference scan, as shares of the total."""
     rows = [r for r in report.rows if r.parts and r.scan == report.reference_scan]
     for y, row in enumerate(rows):
-        left = 0.0
+        left, whole = 0.0, sum(value for _, value in _stack(row))
         for name, value in _stack(row):
-            axes.barh(y, 100 * value / row.parts["total"], left=left, color=_PARTS[name])
-            left += 100 * value / row.parts["total"]
+            axes.barh(y, 100 * value / whole, left=left, color=_PARTS[name])
+            left += 100 * value / whole
         axes.text(101, y, f"{number(row.parts['total'])} ms", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [f"{row.model} {row.form}" for row in rows], fontsize=8)
     axes.invert_yaxis()

@@ -41,7 +41,9 @@ class Row:
     parts: dict[str, float] = field(default_factory=dict)
     """Medians, milliseconds; ``total`` is the whole ``segmenter(scan)``."""
     peak_memory: int | None = None
-    """Bytes above the loaded process."""
+    """Bytes above the loaded process, once warm."""
+    first_memory: int | None = None
+    """The same during the first scan of that size, while buffers grow."""
     arena: int | None = None
     """Of that, working memory the engine keeps, bytes."""
     memory_note: str = ""

@@ -1,27 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A report as tables of text: printed by the command, written to docs/performance.md."""
+"""A report as tables of text; what was not measured has none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from pointdistill_ros.engine.benchmark.report import RATIOS, Report, Row, ScanFacts
 from pointdistill_ros.engine.benchmark.subjects import PLAIN
+from pointdistill_ros.engine.benchmark.text_table import (
+    DASH,
+    TextTable,
+    grouped,
+    levels,
+    number,
+    times,
+)
 from pointdistill_ros.engine.benchmark.timing import Spread
-
-_DASH = "–"
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A title, a head, rows of cells; the first ``left`` columns are text, the others numbers."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int = 2
-    note: str = ""
 
 
 def tables(report: Report) -> list[TextTable]:
@@ -30,44 +24,6 @@ def tables(report: Report) -> list[TextTable]:
     found += [_breakdown(report), _pyramids(report), _roofline(report), _scaling(report)]
     found += [_busy(report), _missing(report), _machine(report)]
     return [table for table in found if table is not None and table.rows]
-
-
-def markdown(report: Report, plot: str | None = None) -> str:
-    """The page docs/performance.md. ``plot``: file of the picture, relative to the page."""
-    parts = ["# Performance", "", _introduction(report), ""]
-    if plot:
-        parts += [f"![Times, scaling and roofline]({plot})", ""]
-    for table in tables(report):
-        parts += [f"## {table.title}", ""]
-        rules = ["---" if i < table.left else "---:" for i in range(len(table.head))]
-        for cells in (table.head, rules, *table.rows):
-            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        parts += ["", *([table.note, ""] if table.note else [])]
-    return "\n".join(parts)
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """So many significant digits, never scientific."""
-    if value is None:
-        return _DASH
-    if value == 0:
-        return "0"
-    rounded = abs(float(f"{value:.{digits}g}"))  # 99.96 is 100, not 100.0
-    whole = len(str(int(rounded))) if rounded >= 1 else 0
-    return f"{value:.{max(0, digits - whole)}f}"
-
-
-def _introduction(report: Report) -> str:
-    options = report.options
-    return (
-        "Written by `pointdistill benchmark --markdown`; do not edit. Times are milliseconds of "
-        "the whole `segmenter(scan)`, from points to a class for every point, warm, every form in "
-        f"turns with the others in one process ({options['warm_up']} warm-ups and "
-        f"{options['runs']} runs asked for; `n` says how many were made where time was short), "
-        f"{report.machine['threads']} threads. P1 is the plain network in torch with fused "
-        "attention. While this was measured, other processes used "
-        f"{100 * report.load.get('others', 0):.0f} % of the cores' time."
-    )
 
 
 def _scans(report: Report) -> list[str]:
@@ -83,7 +39,7 @@ def _ratios(report: Report) -> TextTable | None:
         if scan != report.reference_scan:
             columns.append((f"best, {scan}", report.ratios(scan)))
     rows = [
-        (name.replace("_", " "), *(_times(values[name]) for _, values in columns))
+        (name.replace("_", " "), *(times(values[name]) for _, values in columns))
         for name in RATIOS
         if any(values[name] is not None for _, values in columns)
     ]
@@ -106,7 +62,7 @@ def _scan(report: Report, scan: str) -> TextTable:
         (row.model, row.form, *_figures(report, row)) for row in report.rows if row.scan == scan
     ]
     return TextTable(
-        f"{scan}: {_count(points)} points",
+        f"{scan}: {grouped(points)} points",
         (
             "network",
             "engine",
@@ -118,7 +74,7 @@ def _scan(report: Report, scan: str) -> TextTable:
             "CPU",
             "1-thread CPU",
             "peak MB",
-            "arena MB",
+            "first MB",
             "labels =",
             "Δlogit/σ",
             "× P1",
@@ -132,20 +88,20 @@ def _figures(report: Report, row: Row) -> Iterable[str]:
     wall, plain = row.wall, report.row(row.model, PLAIN.name, row.scan).wall
     yield from _spread(wall)
     yield number(row.one_thread.cpu if row.one_thread else None)
-    for size in (row.peak_memory, row.arena):
+    for size in (row.peak_memory, row.first_memory):
         yield number(size / 1e6 if size is not None else None)
     parity = row.parity
     if parity is None or row.form == PLAIN.name:
-        yield from (_DASH, _DASH)
+        yield from (DASH, DASH)
     else:
         yield f"{100 * parity.equal_labels:.2f} %{'' if parity.kept else ' (not kept)'}"
-        yield _DASH if parity.max_logit_error is None else f"{parity.max_logit_error:.1e}"
-    yield _times(plain.p50 / wall.p50 if plain and wall else None)
+        yield DASH if parity.max_logit_error is None else f"{parity.max_logit_error:.1e}"
+    yield times(plain.p50 / wall.p50 if plain and wall else None)
 
 
 def _spread(wall: Spread | None) -> tuple[str, ...]:
     if wall is None:
-        return (_DASH,) * 6
+        return (DASH,) * 6
     times = (wall.p50, wall.p90, wall.p99, wall.min, wall.cpu)
     return (str(wall.n), *(number(value) for value in times))
 
@@ -192,9 +148,9 @@ def _pyramids(report: Report) -> TextTable:
             (
                 f.scan,
                 f"{f.model} ({shape})",
-                _levels(f.rows),
-                _levels(f.pairs),
-                _count(f.stem_pairs),
+                levels(f.rows),
+                levels(f.pairs),
+                grouped(f.stem_pairs),
             )
         )
     head = ("scan", "network", "voxels per level", "3³ pairs per level", "5³ pairs")
@@ -225,8 +181,8 @@ def _roofline(report: Report) -> TextTable | None:
             number(r.gflop),
             number(r.megabytes),
             number(r.milliseconds),
-            number(r.gflop / r.milliseconds * 1e3) if r.milliseconds else _DASH,
-            f"{100 * r.share:.0f} %" if r.share is not None else _DASH,
+            number(r.gflop / r.milliseconds * 1e3) if r.milliseconds else DASH,
+            f"{100 * r.share:.0f} %" if r.share is not None else DASH,
             number(r.limit),
         )
         for r in report.roofline
@@ -236,7 +192,7 @@ def _roofline(report: Report) -> TextTable | None:
         f"Roofline on {report.reference_scan}",
         ("network", "part", "GFLOP", "MB", "ms", "GFLOP/s", "of peak", "limit ms"),
         tuple(rows),
-        note=f"Peaks of this machine with {report.machine['threads']} threads: {flops}, "
+        note=f"Peaks of this machine with {report.machine['threads']}: {flops}, "
         f"{report.peaks['bandwidth'] / 1e9:.0f} GB/s ({report.peaks['method']}). The limit of a "
         "part is the larger of FLOP over peak and bytes over bandwidth; `total` is the sum, "
         "without geometry.",
@@ -249,10 +205,10 @@ def _scaling(report: Report) -> TextTable | None:
     at = {(p.form, p.points): p for p in report.scaling}
     rows = []
     for points, voxels in sizes:
-        cells = [_count(points), _count(voxels)]
+        cells = [grouped(points), grouped(voxels)]
         for form in forms:
             point = at.get((form, points))
-            cells.append(f"{number(point.p50)} (n {point.n})" if point else _DASH)
+            cells.append(f"{number(point.p50)} (n {point.n})" if point else DASH)
         rows.append(tuple(cells))
     exponents = report.exponents()
     if rows and exponents:
@@ -314,21 +270,9 @@ def _machine(report: Report) -> TextTable:
         )
     for name, model in report.models.items():
         facts[f"network {name}"] = (
-            f"{_count(model['parameters'])} parameters, {model['grid']:g} m, patch "
+            f"{grouped(model['parameters'])} parameters, {model['grid']:g} m, patch "
             f"{model['patch']}, {model['weights']} weights"
         )
     details = dict.fromkeys(f"{row.form}: {row.detail}" for row in report.rows)
     facts["engines"] = "; ".join(details)
     return TextTable("Machine", ("", ""), tuple(facts.items()), left=2)
-
-
-def _times(value: float | None) -> str:
-    return _DASH if value is None else f"{number(value)} ×"
-
-
-def _count(value: int) -> str:
-    return f"{value:,}".replace(",", " ")
-
-
-def _levels(values: Sequence[int]) -> str:
-    return ", ".join(_count(value) for value in values)
