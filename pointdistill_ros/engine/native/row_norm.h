@@ -9,7 +9,7 @@
 
 namespace {
 
-// Adds lanes that lie STEP apart. Sums of a go to lanes whose bit STEP is 0, sums of b to the others.
+// Adds lanes that lie STEP apart. Sums of a go to lanes whose bit STEP is 0, sums of b to the rest.
 template <int STEP>
 PD_INLINE vf add_lanes(vf a, vf b) {
   vi near = {}, far = {};
@@ -66,8 +66,8 @@ void unit_norm_rows(const float* x, int rows, int channels, T* out) {
   }
 }
 
-// x = (x - mean) / deviation * scale + shift + residual of every row, which goes to out, too; out may
-// be residual itself
+// x = (x - mean) / deviation * scale + shift + residual of every row, which goes to out, too; out
+// may be residual itself
 inline void norm_add_rows(float* x, int rows, int channels, const float* scale, const float* shift,
                           const float* residual, float* out) {
   for (int row = 0; row < rows; row += W) {
