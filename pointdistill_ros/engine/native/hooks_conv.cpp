@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The convolution kernels on their own, for tests and timing. Plain float arrays in and out; packing
-// and narrowing happen here. Nothing is run unless every count and index is valid.
+// The convolution kernels on their own, for tests and timing. Plain float arrays in and out;
+// packing and narrowing happen here. Nothing is run unless every count and index is valid.
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
