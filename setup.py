@@ -47,9 +47,9 @@ class PlatformWheel(Distribution):
 
 # Networks as ONNX files, and the runtimes that serve as engines.
 EXPORT = [
-    "onnx>=1.16",
-    "onnxruntime>=1.18",
-    "openvino>=2024.4",
+    "onnx>=1.18",
+    "onnxruntime>=1.20",
+    "openvino>=2024.6",
 ]
 
 TEST = [

@@ -167,13 +167,12 @@ class PTv3Graph(Graph):
             mates = self.op("GatherND", f"{name}/{k}/mates", x, f"pairs{table}/{there}{pair}")
             weight = self.floats(f"{name}/{k}/weight", kernel[k])
             product = self.op("MatMul", f"{name}/{k}/product", mates, weight)
-            # rows are unique within an offset, so sums are always taken in the same order
-            y = self.op(
-                "ScatterND",
-                f"{name}/{k}/sum",
-                *(y, f"pairs{table}/{here}{pair}", product),
-                reduction="add",
-            )
+            # Rows are unique within an offset. Read, add and write back: runtimes of before 2026
+            # refuse or ignore `reduction="add"` of ScatterND.
+            rows = f"pairs{table}/{here}{pair}"
+            so_far = self.op("GatherND", f"{name}/{k}/so_far", y, rows)
+            total = self.op("Add", f"{name}/{k}/total", so_far, product)
+            y = self.op("ScatterND", f"{name}/{k}/sum", y, rows, total)
         return y
 
     def split_pairs(self, table: str, size: int) -> None:
