@@ -31,6 +31,8 @@ class Segmentation:
     """Milliseconds per step: ``geometry``, ``network``, ``points``, ``total``."""
     voxels: int = 0
     """Occupied voxels the network saw."""
+    degradation: str = "none"
+    """What a latency budget took away: a name of ``model.degradation.LADDER``."""
 
     def __len__(self) -> int:
         return len(self.labels)

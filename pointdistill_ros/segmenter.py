@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pointdistill_ros.budget import LatencyBudget, row_costs
 from pointdistill_ros.checkpoint import CheckpointMeta, file_sha256, load_checkpoint
 from pointdistill_ros.engine.choice import make_engine
 from pointdistill_ros.engine.interface import EngineName, Precision
@@ -45,6 +46,7 @@ class Segmenter:
         engine: EngineName | Literal["auto"] = "torch",
         threads: int | None = None,
         precision: Precision = "float32",
+        max_latency_ms: float = 0.0,
     ) -> None:
         """Options as in ``load``."""
         self.network = network.to(device).eval()
@@ -55,6 +57,10 @@ class Segmenter:
         self._engine = make_engine(
             engine, self.network, meta.grid_size, self.max_range, device, precision, threads
         )
+        self.budget = (
+            LatencyBudget(max_latency_ms, row_costs(meta.config)) if max_latency_ms else None
+        )
+        """What sheds load where a scan would take too long; None = nothing does."""
 
     @classmethod
     def load(
@@ -64,6 +70,7 @@ class Segmenter:
         engine: EngineName | Literal["auto"] = "auto",
         threads: int | None = None,
         precision: Precision = "float32",
+        max_latency_ms: float = 0.0,
     ) -> Segmenter:
         """A shipped network by name, or any checkpoint by path.
 
@@ -73,12 +80,16 @@ class Segmenter:
         threads: CPU threads; None takes all cores this process may use.
         precision: ``float32`` gives the same labels in every engine; ``bfloat16`` and ``float16``
         are faster where the engine has them, and a few labels in a thousand differ.
+        max_latency_ms: above 0, scans that would take longer are thinned, as listed in
+        ``model/degradation.py``; every point keeps its label, ``Segmentation.degradation`` tells.
         Raises CheckpointError or ConfigError.
         """
         path = _find_weights(name_or_path)
         network, meta = load_checkpoint(path)
         device = _pick_device(device)
-        return cls(network, meta, device, file_sha256(path), engine, threads, precision)
+        return cls(
+            network, meta, device, file_sha256(path), engine, threads, precision, max_latency_ms
+        )
 
     @property
     def engine(self) -> str:
@@ -124,7 +135,17 @@ class Segmenter:
     def __call__(self, scan: LidarScan) -> Segmentation:
         """Segment one scan. Raises ScanError where the network needs intensity the scan lacks."""
         begin = time.perf_counter()
-        scores = self._engine(scan.xyz, self._intensity(scan))
+        budget = self.budget
+        if budget is None:
+            scores = self._engine(scan.xyz, self._intensity(scan))
+        else:
+            budget.begin()
+            scores = self._engine(
+                scan.xyz,
+                self._intensity(scan),
+                lambda counts: budget.choose(counts.rows(budget.steps)),
+            )
+            budget.end()
         return Segmentation(
             scores.label,
             scores.probability,
@@ -132,6 +153,7 @@ class Segmenter:
             self.label_set,
             {**scores.timing, "total": 1e3 * (time.perf_counter() - begin)},
             scores.voxels,
+            "none" if budget is None else budget.degradation.name,
         )
 
     def _intensity(self, scan: LidarScan) -> NDArray[np.float32]:

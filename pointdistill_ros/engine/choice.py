@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -26,10 +27,12 @@ import torch
 
 from pointdistill_ros.engine import build
 from pointdistill_ros.engine.cpu import CpuEngine, CpuNetwork, available_tiers, usable_threads
+from pointdistill_ros.engine.cuda import CudaEngine
 from pointdistill_ros.engine.interface import ENGINES, PRECISIONS, Engine, EngineName, Precision
 from pointdistill_ros.engine.library import EngineMissingError
+from pointdistill_ros.engine.onnx_runtimes import OnnxRuntimeNetwork, OpenVinoNetwork
 from pointdistill_ros.engine.plan import check_shape
-from pointdistill_ros.engine.voxelwise import torch_engine
+from pointdistill_ros.engine.voxelwise import VoxelwiseEngine, torch_engine
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.model.ptv3 import PTv3
@@ -94,7 +97,28 @@ def _makers(
             torch.set_num_threads(threads)
         return torch_engine(network, grid_size, max_range, device)
 
-    return {"native": native, "torch": plain}
+    def exported(name: Literal["onnxruntime", "openvino"]) -> Engine:
+        if device != "cpu" or precision != "float32":
+            raise ConfigError(
+                f"engine {name!r} runs on the CPU in float32, not on {device} in {precision}"
+            )
+        runtime = OnnxRuntimeNetwork if name == "onnxruntime" else OpenVinoNetwork
+        logits = runtime(network, threads)
+        detail = f"float32, {threads or usable_threads()} threads"
+        return VoxelwiseEngine(name, detail, logits, network.config, grid_size, max_range)
+
+    def cuda() -> Engine:
+        if not device.startswith("cuda"):
+            raise ConfigError(f"engine 'cuda' runs on a GPU, not on {device}")
+        return CudaEngine(network, grid_size, max_range, device, precision)
+
+    return {
+        "native": native,
+        "cuda": cuda,
+        "torch": plain,
+        "onnxruntime": lambda: exported("onnxruntime"),
+        "openvino": lambda: exported("openvino"),
+    }
 
 
 def _candidates(network: PTv3, device: str, precision: Precision) -> list[EngineName]:
@@ -109,8 +133,13 @@ def _candidates(network: PTv3, device: str, precision: Precision) -> list[Engine
             _warn_once(f"CPU engine missing, PyTorch does the same slower: {error}")
         except ConfigError as error:
             _warn_once(str(error))
+    if device.startswith("cuda"):
+        names.append("cuda")
     if precision == "float32":
         names.append("torch")
+        if device == "cpu" and find_spec("onnx"):
+            optional: tuple[EngineName, ...] = ("onnxruntime", "openvino")
+            names += [name for name in optional if find_spec(name)]
     if not names:
         raise ConfigError(f"no engine computes in {precision} on {device} here; use float32")
     return names

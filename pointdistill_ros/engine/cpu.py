@@ -6,16 +6,19 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistill_ros.engine.interface import EngineName, PointScores, Precision
+from pointdistill_ros.engine.interface import Choose, EngineName, PointScores, Precision
 from pointdistill_ros.engine.library import load_library, pointer
 from pointdistill_ros.engine.plan import MAX_STAGES, compile_plan
 from pointdistill_ros.errors import ConfigError, ScanError
 from pointdistill_ros.model.curves import MAX_DEPTH, interleave
+from pointdistill_ros.model.degradation import NEAR_RADIUS
 from pointdistill_ros.model.ptv3 import PTv3
+from pointdistill_ros.model.thinning import VoxelCounts, near_limit
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 """In the order of ``Precision`` in native/kernels.h."""
@@ -33,6 +36,29 @@ _FAILURES: dict[int, tuple[type[Exception], str]] = {
     3: (ScanError, "a voxel appears twice; voxelise before building a pyramid"),
     4: (MemoryError, "the CPU engine ran out of memory"),
 }
+
+
+class _Counts(ctypes.Structure):
+    """Twin of ``VoxelCounts`` in native/thinning.h."""
+
+    _fields_ = (
+        ("stages", ctypes.c_int32 * MAX_STAGES),
+        ("coarse", ctypes.c_int32),
+        ("near", ctypes.c_int32),
+    )
+
+
+class _Degradation(ctypes.Structure):
+    """Twin of ``Degradation`` in native/thinning.h."""
+
+    _fields_ = (
+        ("near_limit", ctypes.c_int64),
+        ("coarse", ctypes.c_int32),
+        ("max_voxels", ctypes.c_int32),
+    )
+
+
+_Choose = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.POINTER(_Counts), ctypes.POINTER(_Degradation))
 
 
 class _Report(ctypes.Structure):
@@ -113,11 +139,12 @@ class CpuNetwork:
         intensity: NDArray[np.float32],
         grid_size: float,
         max_range: float,
+        choose: Choose | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
         """Points to label (255 = not valid), probability and entropy, each [N].
 
         xyz: float32 [N, 3] metres, anything; intensity: float32 [N] finite. A point is valid where
-        all its coordinates are within ±max_range. Raises ScanError.
+        all its coordinates are within ±max_range. choose: see ``Engine``. Raises ScanError.
         """
         xyz = np.ascontiguousarray(xyz, np.float32)
         intensity = np.ascontiguousarray(intensity, np.float32)
@@ -131,6 +158,7 @@ class CpuNetwork:
         probability = np.empty(len(xyz), np.float32)
         entropy = np.empty(len(xyz), np.float32)
         report = _Report()
+        asked = _Asked(choose, len(self.config.encoder_depths), grid_size)
         status = self._library.pd_segment(
             self._handle,
             pointer(xyz),
@@ -139,11 +167,15 @@ class CpuNetwork:
             ctypes.c_double(grid_size),
             ctypes.c_float(max_range),
             self.threads,
+            asked.callback,
+            ctypes.c_int64(near_limit(NEAR_RADIUS, grid_size)),
             pointer(label),
             pointer(probability),
             pointer(entropy),
             ctypes.byref(report),
         )
+        if asked.error is not None:
+            raise asked.error
         _check(status, "pd_segment")
         self.last_report = report
         return label, probability, entropy
@@ -201,6 +233,31 @@ class CpuNetwork:
         return int(self.last_report.arena_bytes)
 
 
+class _Asked:
+    """``choose`` as C calls it; what it raises waits here until C has returned."""
+
+    def __init__(self, choose: Choose | None, stages: int, grid_size: float) -> None:
+        self.error: BaseException | None = None
+        self._choose, self._stages, self._grid_size = choose, stages, grid_size
+        self.callback = _Choose() if choose is None else _Choose(self._answer)
+
+    def _answer(self, counts: Any, out: Any) -> int:
+        assert self._choose is not None
+        told = counts.contents
+        try:
+            step = self._choose(
+                VoxelCounts(tuple(told.stages[: self._stages]), told.coarse, told.near)
+            )
+        except BaseException as error:
+            self.error = error
+            return 0
+        near = near_limit(step.near_radius, self._grid_size) if step.near_radius > 0 else -1
+        out.contents.near_limit = near
+        out.contents.coarse = step.coarse
+        out.contents.max_voxels = step.max_voxels or 0
+        return 1
+
+
 class CpuEngine:
     """A CpuNetwork with its grid: points in, labels out."""
 
@@ -211,9 +268,14 @@ class CpuEngine:
         self.detail = f"{network.precision}, {network.tier}, {network.threads} threads"
         self._grid_size, self._max_range = grid_size, max_range
 
-    def __call__(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointScores:
+    def __call__(
+        self,
+        xyz: NDArray[np.float32],
+        intensity: NDArray[np.float32],
+        choose: Choose | None = None,
+    ) -> PointScores:
         """One scan; see ``Engine``."""
-        columns = self.network.segment(xyz, intensity, self._grid_size, self._max_range)
+        columns = self.network.segment(xyz, intensity, self._grid_size, self._max_range, choose)
         parts = self.network.timing()
         timing = {
             "geometry": parts.pop("voxels") + parts.pop("geometry"),

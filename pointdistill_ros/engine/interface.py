@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pointdistill_ros.model.degradation import Degradation
+from pointdistill_ros.model.thinning import VoxelCounts
 
 EngineName = Literal["native", "cuda", "torch", "onnxruntime", "openvino"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -32,6 +35,10 @@ class PointScores:
     """Milliseconds: ``geometry``, ``network``, ``points``."""
 
 
+Choose = Callable[[VoxelCounts], Degradation]
+"""Load shedding: told the voxels of a scan, answers what to take away."""
+
+
 class Engine(Protocol):
     """A network in one of its forms. Equal weights give equal labels in all of them."""
 
@@ -43,8 +50,14 @@ class Engine(Protocol):
     def detail(self) -> str:
         """What exactly runs, for people: tier, precision, threads, device."""
 
-    def __call__(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointScores:
+    def __call__(
+        self,
+        xyz: NDArray[np.float32],
+        intensity: NDArray[np.float32],
+        choose: Choose | None = None,
+    ) -> PointScores:
         """xyz: float32 [N, 3] metres, anything; intensity: float32 [N], finite.
 
-        Raises ScanError.
+        choose: sheds load; called once per scan that has voxels, of ``NEAR_RADIUS``. Raises
+        ScanError, and ConfigError where this engine cannot shed load.
         """

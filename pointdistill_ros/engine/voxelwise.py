@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointdistill_ros.engine.interface import EngineName, PointScores
+from pointdistill_ros.engine.interface import Choose, EngineName, PointScores
 from pointdistill_ros.labels import UNLABELLED
 from pointdistill_ros.model.config import PTv3Config
-from pointdistill_ros.model.curves import MAX_DEPTH
+from pointdistill_ros.model.curves import MAX_DEPTH, interleave
+from pointdistill_ros.model.degradation import NEAR_RADIUS
 from pointdistill_ros.model.ptv3 import PTv3
 from pointdistill_ros.model.pyramid import VoxelPyramid, build_pyramid
-from pointdistill_ros.model.voxels import canonical_points, voxelise
+from pointdistill_ros.model.thinned_pyramid import thin_pyramid
+from pointdistill_ros.model.thinning import Thinning, count_voxels, sensor_cell, thin
+from pointdistill_ros.model.voxels import Voxels, canonical_points, voxelise
 
 Logits = Callable[[torch.Tensor, VoxelPyramid], torch.Tensor]
 
@@ -44,7 +47,12 @@ class VoxelwiseEngine:
         self._grid_size, self._max_range = grid_size, max_range
 
     @torch.inference_mode()
-    def __call__(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointScores:
+    def __call__(
+        self,
+        xyz: NDArray[np.float32],
+        intensity: NDArray[np.float32],
+        choose: Choose | None = None,
+    ) -> PointScores:
         """One scan; see ``Engine``."""
         begin = time.perf_counter()
         valid = (np.abs(xyz) <= self._max_range).all(axis=1)  # False for NaN and Inf, too
@@ -59,10 +67,16 @@ class VoxelwiseEngine:
         # 1. points → voxels, and the geometry of all stages
         voxels = voxelise(xyz, self._grid_size)
         point = canonical_points(voxels, xyz, intensity, self._grid_size)
-        features = np.column_stack([xyz[point], intensity[point]])
+        inverse: NDArray[np.integer] = voxels.inverse
         coords = torch.from_numpy(voxels.coords).to(self._device)
         scan_index = torch.zeros(len(voxels), dtype=torch.int64, device=self._device)
         pyramid = build_pyramid(coords, scan_index, self._config, depth=MAX_DEPTH)
+        if choose is not None:
+            thinning = self._shed(voxels, xyz[point[0]], choose)
+            if thinning is not None:
+                pyramid = thin_pyramid(pyramid, thinning)
+                point, inverse = point[thinning.kept], thinning.owner[inverse]
+        features = np.column_stack([xyz[point], intensity[point]])
         geometry = time.perf_counter()
 
         # 2. voxels → class, probability, entropy
@@ -75,11 +89,19 @@ class VoxelwiseEngine:
         network = time.perf_counter()
 
         # 3. voxels → every point
-        label[valid] = columns[0][voxels.inverse]
-        probability[valid] = columns[1][voxels.inverse]
-        entropy[valid] = columns[2][voxels.inverse]
+        label[valid] = columns[0][inverse]
+        probability[valid] = columns[1][inverse]
+        entropy[valid] = columns[2][inverse]
         timing = _timing(begin, geometry, network)
-        return PointScores(label, probability, entropy, len(voxels), timing)
+        return PointScores(label, probability, entropy, len(point), timing)
+
+    def _shed(self, voxels: Voxels, first: NDArray[np.float32], choose: Choose) -> Thinning | None:
+        """Which voxels stay; None where all do. first: [3] the point of the first voxel."""
+        code = interleave(*voxels.coords.T)
+        sensor = sensor_cell(first, code, self._grid_size)
+        grid, strides = self._grid_size, self._config.strides
+        step = choose(count_voxels(code, sensor, grid, NEAR_RADIUS, strides))
+        return None if step.step == 0 else thin(code, sensor, grid, step)
 
 
 def torch_engine(

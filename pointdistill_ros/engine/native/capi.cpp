@@ -7,6 +7,7 @@
 
 #include "api.h"
 #include "network.h"
+#include "thinning.h"
 
 namespace {
 
@@ -56,6 +57,40 @@ int32_t guarded(Work work) {
   }
 }
 
+// Asked once per scan, when its voxels are known: writes what is to be taken away, answers 0 to end.
+typedef int32_t (*Choose)(const pd::VoxelCounts*, pd::Degradation*);
+
+// The cell that begins at the sensor, counted as the voxels' cells are.
+void sensor_cell(const pd::Voxels& voxels, const float* xyz, double grid_size, int32_t out[2]) {
+  int32_t first[3];
+  pd::cell_of(voxels.code[0], first);
+  const float* point = xyz + 3 * int64_t{voxels.point[0]};
+  for (int axis = 0; axis < 2; ++axis)
+    out[axis] = first[axis] - static_cast<int32_t>(std::floor(double{point[axis]} / grid_size));
+}
+
+// Thins voxels and pyramid as `choose` says.
+pd::Status shed(pd::Arena& arena, const pd::PyramidShape& shape, const float* xyz, double grid_size,
+                int64_t near_limit, Choose choose, int32_t points, int threads, pd::Voxels* voxels,
+                pd::Pyramid* pyramid) {
+  int32_t sensor[2];
+  sensor_cell(*voxels, xyz, grid_size, sensor);
+  pd::VoxelCounts counts{};
+  pd::Status status = pd::count_voxels(voxels->code, voxels->rows, sensor, near_limit, shape.levels,
+                                       shape.shift, &counts);
+  if (status != pd::OK) return status;
+  pd::Degradation degradation{-1, 0, 0};
+  if (!choose(&counts, &degradation)) return pd::BAD_ARGUMENT;
+  if (degradation.near_limit < 0 && !degradation.coarse && !degradation.max_voxels) return pd::OK;
+  pd::Thinning thinning{};
+  status = pd::thin(arena, voxels->code, voxels->rows, sensor, degradation, &thinning);
+  if (status != pd::OK) return status;
+  pd::Pyramid full = *pyramid;
+  status = pd::thin_pyramid(arena, full, thinning, threads, pyramid);
+  if (status != pd::OK) return status;
+  return pd::thin_voxels(arena, thinning, points, voxels);
+}
+
 bool bad_threads(int32_t threads) { return threads < 1 || threads > MOST_THREADS; }
 
 void finish(const Engine& engine, const pd::Pyramid& pyramid, Report* report) {
@@ -103,9 +138,11 @@ PD_API int64_t pd_weight_bytes(const Engine* engine) {
 }
 
 // Points to labels. xyz [points][3], intensity [points] finite; label, probability, entropy [points].
+// choose: null, or what sheds load; near_limit: see VoxelCounts.
 PD_API int32_t pd_segment(Engine* engine, const float* xyz, const float* intensity, int64_t points,
-                          double grid_size, float max_range, int32_t threads, uint8_t* label,
-                          float* probability, float* entropy, Report* report) {
+                          double grid_size, float max_range, int32_t threads, Choose choose,
+                          int64_t near_limit, uint8_t* label, float* probability, float* entropy,
+                          Report* report) {
   return guarded([&]() -> int32_t {
     if (!engine || !report || bad_threads(threads) || points < 0 || points > MOST_POINTS ||
         !(grid_size > 0) || !std::isfinite(grid_size) || engine->network.shape().in_channels != 4 ||
@@ -121,6 +158,16 @@ PD_API int32_t pd_segment(Engine* engine, const float* xyz, const float* intensi
                                      max_range, threads, &voxels);
     if (status != pd::OK) return status;
     watch.charge(pd::VOXELS);
+    pd::Pyramid pyramid{};
+    pd::PyramidShape shape = engine->network.pyramid_shape();
+    if (voxels.rows) {
+      status = pd::build_pyramid(arena, voxels.code, voxels.rows, 1, shape, threads, &pyramid);
+      if (status == pd::OK && choose)
+        status = shed(arena, shape, xyz, grid_size, near_limit, choose,
+                      static_cast<int32_t>(points), threads, &voxels, &pyramid);
+      if (status != pd::OK) return status;
+      watch.charge(pd::GEOMETRY);
+    }
     int32_t rows = voxels.rows;
     uint8_t* row_label = arena.take<uint8_t>(rows);
     float* row_probability = arena.take<float>(rows);
@@ -132,11 +179,6 @@ PD_API int32_t pd_segment(Engine* engine, const float* xyz, const float* intensi
         for (int c = 0; c < 3; ++c) features[4 * int64_t{i} + c] = xyz[3 * p + c];
         features[4 * int64_t{i} + 3] = intensity[p];
       }
-      pd::Pyramid pyramid{};
-      status = pd::build_pyramid(arena, voxels.code, rows, 1, engine->network.pyramid_shape(),
-                                 threads, &pyramid);
-      if (status != pd::OK) return status;
-      watch.charge(pd::GEOMETRY);
       engine->network.run(pyramid, features, {row_label, row_probability, row_entropy, nullptr},
                           arena, threads, &report->times);
       finish(*engine, pyramid, report);
