@@ -3,8 +3,8 @@
 
 - predicts the cost of every step from the voxels this very scan would leave, before any is dropped:
   a crowded scan is met at once, not after it was late
-- down at once, as far as needed; up only after ``PATIENCE`` scans with a margin, and more carefully
-  after each time that proved wrong
+- down at once, as far as needed; up only after ``PATIENCE`` scans with a margin, and twice as many
+  to a step where that proved wrong the last time
 - one slow scan changes nothing: speeds are medians
 Not here: dropping voxels (model/thinning.py), threads, ROS.
 """
@@ -107,7 +107,8 @@ class LatencyBudget:
         self._row_costs = tuple(row_costs)
         self._clock = clock
         self._step = self._target = self._waited = 0
-        self._patience, self._since_return = PATIENCE, PROBATION
+        self._patience = [PATIENCE] * len(self.steps)  # before coming back to each
+        self._since_return = PROBATION
         self._begin: float | None = None
         self._work: float | None = None
         self._predicted = [0.0] * len(self.steps)
@@ -168,13 +169,12 @@ class LatencyBudget:
     def _move(self) -> None:
         self._since_return += 1
         if self._since_return == PROBATION:
-            self._patience = PATIENCE
+            self._patience[self._step] = PATIENCE
         lowest = self._first_within(FITS)
         if lowest > self._step:
             if self._since_return < PROBATION:
-                self._patience = min(2 * self._patience, MOST_PATIENCE)
-                self._since_return = PROBATION
-            self._step, self._waited = lowest, 0
+                self._patience[self._step] = min(2 * self._patience[self._step], MOST_PATIENCE)
+            self._step, self._waited, self._since_return = lowest, 0, PROBATION
             return
         candidate = self._first_within(RETURNS)
         if candidate >= self._step:
@@ -182,8 +182,10 @@ class LatencyBudget:
             return
         self._target = max(candidate, self._target) if self._waited else candidate
         self._waited += 1
-        if self._waited >= self._patience:
-            self._step, self._waited, self._since_return = self._target, 0, 0
+        for step in range(self._target, self._step):
+            if self._waited >= self._patience[step]:
+                self._step, self._waited, self._since_return = step, 0, 0
+                return
 
     def _first_within(self, share: float) -> int:
         """The first step expected to take at most this share of the budget, else the last."""

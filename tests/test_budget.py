@@ -130,6 +130,28 @@ def test_a_machine_that_stays_slow_is_met_within_three_scans_and_recovery_follow
     assert machine.steps[-1] == 0
 
 
+def test_a_load_that_wobbles_about_the_limit_moves_once():
+    machine = Machine(100 / 0.93, fixed=0.0)  # the full scan does not fit, 0.94 of it would
+    for _ in range(10):
+        machine.run(3 * PATIENCE)
+        machine.run(3 * PATIENCE, voxels=int(0.94 * FULL))
+    assert machine.steps[1] > 0 and machine.changes(since=1) == 0
+
+
+def test_a_return_that_fails_is_tried_ever_more_rarely():
+    class Cliff(Machine):
+        """Costs twice as much as soon as everything is kept, which no power law foresees."""
+
+        def cost(self, row):
+            return super().cost(row) * (2.0 if row[0] > 0.9 * FULL else 1.0)
+
+    machine = Cliff(1e3 * Machine(1, fixed=0.0).cost(rows(FULL)[1]) / 0.6, fixed=0.0)
+    machine.run(1200)
+    returns = sum(a > b == 0 for a, b in pairwise(machine.steps))
+    assert 2 <= returns <= 6  # tempted at all, and 57 times with the same patience each time
+    assert machine.steps[-1] > 0
+
+
 def test_a_budget_out_of_reach_ends_at_the_last_step_and_says_so():
     machine = Machine(10, fixed=0.5)
     machine.run(20)
