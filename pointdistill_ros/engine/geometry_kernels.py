@@ -33,6 +33,7 @@ def curve_codes(code: Tensor, curve: Curve) -> Tensor:
         curve.endswith("-trans"),
         MAX_DEPTH,
         _BLOCK,
+        enable_fp_fusion=True,
     )
     return out
 
@@ -42,7 +43,15 @@ def neighbours(keys: Tensor, base: Tensor, offsets: NeighbourOffsets) -> Tensor:
     count, half = len(keys), len(offsets.steps)
     table = keys.new_full((2 * half + 1, count), -1, dtype=torch.int32)
     neighbour_kernel[(triton.cdiv(count, _BLOCK), half)](
-        keys, base, offsets.steps, table, count, half, count.bit_length(), _BLOCK
+        keys,
+        base,
+        offsets.steps,
+        table,
+        count,
+        half,
+        count.bit_length(),
+        _BLOCK,
+        enable_fp_fusion=True,
     )
     return table
 

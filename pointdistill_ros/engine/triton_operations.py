@@ -44,7 +44,7 @@ class Tiles:
     def keywords(self) -> dict[str, int]:
         """As kernel arguments."""
         blocks = {"block_m": self.m, "block_n": self.n, "block_k": self.k}
-        return blocks | {"num_warps": self.warps, "num_stages": 2}
+        return blocks | {"num_warps": self.warps, "num_stages": 2, "enable_fp_fusion": True}
 
 
 class TritonOperations(Operations):
@@ -163,7 +163,7 @@ class TritonOperations(Operations):
         block_n = min(64, triton.next_power_of_2(channels))
         pooling_kernels.pool_kernel[(triton.cdiv(parents, 64), triton.cdiv(channels, block_n))](
             values, child_begin, weights.affine.scale, weights.affine.shift, sizes[1], x, copy,
-            channels, block_m=64, block_n=block_n,
+            channels, block_m=64, block_n=block_n, enable_fp_fusion=True,
         )  # fmt: skip
         return x, copy
 
@@ -176,8 +176,9 @@ class TritonOperations(Operations):
         copy = torch.empty_like(skip)
         block_n = min(64, triton.next_power_of_2(channels))
         pooling_kernels.unpool_kernel[(triton.cdiv(len(x), 64), triton.cdiv(channels, block_n))](
-            up, skip, parent, size, x, copy, channels, block_m=64, block_n=block_n
-        )
+            up, skip, parent, size, x, copy,
+            channels, block_m=64, block_n=block_n, enable_fp_fusion=True,
+        )  # fmt: skip
         return x, copy
 
 

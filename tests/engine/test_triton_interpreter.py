@@ -173,7 +173,8 @@ def _compile(kernel, integers, numbers, constants):
         for name in kernel.arg_names
     }  # fmt: skip
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+    options = {"enable_fp_fusion": True}  # as the launches say
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"]
 
 
 def _every_kernel():
