@@ -128,6 +128,10 @@ Status thin_pyramid(Arena& arena, const Pyramid& full, const Thinning& thinning,
     Selection s = {thinning.voxels, thinning.rows, thinning.kept, thinning.owner};
     lend_stem(arena, full, s, out);
     for (int level = 0; level < full.levels; ++level) {
+      if (s.count == s.rows) {  // nothing went here, so nothing went further up
+        out->level[level] = full.level[level];
+        continue;
+      }
       thin_level(arena, full.level[level], full.scans, s, threads, &out->level[level]);
       if (level + 1 < full.levels)
         s = ascend(arena, full.level[level], full.level[level + 1].rows, s, &out->level[level]);

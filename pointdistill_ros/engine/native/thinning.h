@@ -38,8 +38,8 @@ Status count_voxels(const uint64_t* code, int32_t rows, const int32_t sensor[2],
                     int64_t near_limit, int32_t levels, const int32_t* shift, VoxelCounts* out);
 
 // The kept rows of a pyramid of all voxels, and their ancestors; a neighbour that went is replaced by
-// its owner. `full` may be forgotten afterwards. A thinning of several scans must not mix them.
-// BAD_ARGUMENT where the thinning is not one of `full`.
+// its owner. Stages that lost nothing share the arrays of `full`, which must live as long. A thinning
+// of several scans must not mix them. BAD_ARGUMENT where it is not one of `full`.
 Status thin_pyramid(Arena&, const Pyramid& full, const Thinning&, int threads, Pyramid* out);
 
 // The kept voxels; points of the others count as points of their owners.
