@@ -89,8 +89,8 @@ struct Memory {
 
 }  // namespace attend
 
-// Grows with min(patch, rows of the largest scan): a caller whose patches may exceed its scans passes
-// that. As if all channels were one head.
+// Grows with the patch: a caller whose patches may exceed its scans passes the smaller of patch and
+// rows. As if all channels were one head.
 template <class P>
 std::size_t attention_scratch(int largest_channels, int largest_patch) {
   return attend::Memory::in(nullptr, P(), largest_channels, largest_patch).bytes;
@@ -126,10 +126,12 @@ void attention(const pd::Attention& a, const pd::Workers& workers) {
       T* base = static_cast<T*>(a.qkv) + static_cast<std::size_t>(head) * d;
       const Memory m = Memory::in(scratch, P(), d, patch.keys);
       pack_keys<P>({base + a.channels, stride, a.order, patch.first_key, patch.keys, d}, m.key);
-      pack_values({base + 2 * a.channels, stride, a.order, patch.first_key, patch.keys, d}, m.value);
+      pack_values({base + 2 * a.channels, stride, a.order, patch.first_key, patch.keys, d},
+                  m.value);
       for (int block = begin; block < end; ++block) {
         const int skip = block * LANES;
-        const Rows<P> queries{base, stride, a.order, patch.first_query + skip, patch.queries - skip, d};
+        const Rows<P> queries{base, stride, a.order, patch.first_query + skip, patch.queries - skip,
+                              d};
         pack_queries(queries, m.query);
         if (block + 1 < end)
           for (int i = LANES; i < 2 * LANES; ++i) queries.prefetch(i);

@@ -6,8 +6,8 @@
 namespace {
 namespace attend {
 
-// Scores of N keys for the queries of vector q on; meanwhile those that wait become weights. The new
-// ones wait instead.
+// Scores of N keys for the queries of vector q on; meanwhile those that wait become weights. The
+// new ones wait instead.
 template <class P, bool any_wait>
 PD_INLINE void next_scores(const Block& b, int q, const word* key, Waiting& waiting) {
   const int some = b.words / PHASES;

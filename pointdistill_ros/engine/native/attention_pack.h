@@ -35,8 +35,8 @@ struct Rows {
   }
 };
 
-// Words [begin, begin + W) of rows [first, first + W), turned: columns[j] holds word begin + j of all.
-// What does not exist is zero.
+// Words [begin, begin + W) of rows [first, first + W), turned: columns[j] holds word begin + j of
+// all. What does not exist is zero.
 template <class P>
 PD_INLINE void load_columns(const Rows<P>& rows, int first, int begin, vf (&columns)[W]) {
   const int words = rows.words() - begin;
@@ -73,7 +73,8 @@ void pack_keys(const Rows<P>& keys, word* to) {
   }
 }
 
-// [count][d]; in bfloat16 [count / 2][d], pairs of neighbouring rows. Zero up to a multiple of N rows.
+// [count][d]; in bfloat16 [count / 2][d], pairs of neighbouring rows. Zero up to a multiple of
+// N rows.
 void pack_values(const Rows<Float32>& values, word* to) {
   for (int i = 0; i < values.count; ++i, to += values.d) {
     values.prefetch(i + AHEAD);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two matrix products of attention on one register tile.
 //
-// Queries lie in the lanes: QV vectors of W of them. A word is 32 bits of a row: one float32 or a pair
-// of bfloat16. Words of keys and values are broadcast, each to QV multiply-adds.
+// Queries lie in the lanes: QV vectors of W of them. A word is 32 bits of a row: one float32 or a
+// pair of bfloat16. Words of keys and values are broadcast, each to QV multiply-adds.
 #pragma once
 #include "simd.h"
 

@@ -3,9 +3,9 @@
 // rounding to bfloat16.
 //
 // The argument comes as y = EXP2_SCALE * x; whoever makes x as a product scales a factor of it for
-// nothing. With AVX-512 there are instructions for the whole part of a number and for powers of two,
-// and the scale is 1. Elsewhere it is 2^23: as an integer y is 2^x already, but for the shape of its
-// mantissa, which spares taking it apart. There the result for x < -126 or NaN is 2^-126.
+// nothing. With AVX-512 there are instructions for the whole part of a number and for powers of
+// two, and the scale is 1. Elsewhere it is 2^23: as an integer y is 2^x already, but for the shape
+// of its mantissa, which spares taking it apart. There the result for x < -126 or NaN is 2^-126.
 #pragma once
 #include "simd.h"
 
