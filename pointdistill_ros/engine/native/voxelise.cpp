@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Points -> voxels in z order, and labels of voxels -> labels of points. Twin of model/voxels.py.
+// Points -> voxels in z order. Twin of model/voxels.py.
 #include <cmath>
 #include <limits>
 
+#include "cloud.h"
 #include "geometry.h"
 #include "morton.h"
 #include "parallel.h"
@@ -12,28 +13,6 @@ namespace pd {
 namespace {
 
 constexpr double MOST_CELLS = 1 << DEPTH;
-
-constexpr int BLOCK = 256;  // points handled together, in the first cache
-
-struct Cloud {
-  const float* xyz;
-  const float* intensity;
-  int32_t points;
-  double grid_size;
-  float max_range;
-
-  PD_BODY bool valid(int64_t i) const {
-    const float* p = xyz + 3 * i;
-    bool x = std::fabs(p[0]) <= max_range, y = std::fabs(p[1]) <= max_range;
-    return x & y & (std::fabs(p[2]) <= max_range);
-  }
-  PD_BODY bool all_valid(int64_t first) const {  // of BLOCK points
-    const float* values = xyz + 3 * first;
-    int wrong = 0;
-    for (int j = 0; j < 3 * BLOCK; ++j) wrong |= !(std::fabs(values[j]) <= max_range);
-    return wrong == 0;
-  }
-};
 
 // What a part of the points says about the scan.
 struct alignas(64) Extent {
@@ -140,25 +119,6 @@ void make_items(const Cloud& cloud, const double first_cell[3], const Extent* pe
       out += count;
     }
   });
-}
-
-// Position inside the cell, 3 x 21 bits, compared as a signed number (model/voxels.py).
-PD_BODY inline int64_t position_key(const Cloud& cloud, uint32_t point) {
-  uint64_t inside[3];
-  for (int axis = 0; axis < 3; ++axis) {
-    double cell = static_cast<double>(cloud.xyz[3 * int64_t{point} + axis]) / cloud.grid_size;
-    inside[axis] = static_cast<uint64_t>(
-        static_cast<int64_t>((cell - std::floor(cell)) * double{1 << 21}));
-  }
-  return static_cast<int64_t>(inside[0] << 42 | inside[1] << 21 | inside[2]);
-}
-
-// Closer than 2^-21 of a cell: x, then y, then z, then intensity.
-PD_BODY inline bool exactly_less(const Cloud& cloud, uint32_t a, uint32_t b) {
-  const float *p = cloud.xyz + 3 * int64_t{a}, *q = cloud.xyz + 3 * int64_t{b};
-  for (int axis = 0; axis < 3; ++axis)
-    if (p[axis] != q[axis]) return p[axis] < q[axis];
-  return cloud.intensity[a] < cloud.intensity[b];
 }
 
 // Runs of equal codes in the sorted items become voxels.
@@ -278,26 +238,6 @@ Status voxelise(Arena& arena, const float* xyz, const float* intensity, int32_t 
     *out = {};
   }
   return status;
-}
-
-Status scatter(const Voxels& voxels, int32_t points, const uint8_t* label, const float* probability,
-               const float* entropy, uint8_t* labels_out, float* probability_out,
-               float* entropy_out, int threads) {
-  bool have_values = voxels.rows == 0 || (label && probability && entropy);
-  bool have_room = voxels.inverse && labels_out && probability_out && entropy_out;
-  if (points < 0 || threads < 1 || (points > 0 && !(have_values && have_room))) return BAD_ARGUMENT;
-  int parts = parts_for(points, threads, 16384);
-  run(parts, [&](int part) PD_BODY {
-    Range range = part_of(points, parts, part);
-    for (int64_t i = range.begin; i < range.end; ++i) {
-      int32_t row = voxels.inverse[i];
-      bool known = row >= 0;
-      labels_out[i] = known ? label[row] : NO_LABEL;
-      probability_out[i] = known ? probability[row] : 0.0f;
-      entropy_out[i] = known ? entropy[row] : 0.0f;
-    }
-  });
-  return OK;
 }
 
 }  // namespace pd
