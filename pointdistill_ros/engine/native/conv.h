@@ -158,7 +158,7 @@ void convolve_tile(const pd::ConvQkv& a, int first, int rows, Pairs pairs, float
     const int k = step == 0 ? 13 : step <= 13 ? step - 1 : step;  // the centre begins the sums
     const int count = step == 0
                           ? list_identity(first, rows, pairs)
-                          : list_pairs(a.neighbours + std::size_t(k) * a.rows + first, rows, pairs);
+                          : list_pairs(a.neighbours + std::size_t(k) * a.total + first, rows, pairs);
     if (count == 0) continue;
     const T* weight = static_cast<const T*>(a.conv_weight) + std::size_t(k) * channels * channels;
     for (int panel = 0, column = 0; panel < panels.count; ++panel) {
@@ -194,7 +194,7 @@ void finish_tile(const pd::ConvQkv& a, int first, int rows, float* sum, typename
   unit_norm_rows(sum, rows, channels, unit);
   gemm_narrow<P>(rows, channels, 3 * channels, unit, channels,
                  static_cast<const T*>(a.qkv_weight), a.qkv_bias,
-                 static_cast<T*>(a.qkv) + 3 * at, 3 * channels);
+                 static_cast<T*>(a.qkv) + 3 * std::size_t(first - a.first) * channels, 3 * channels);
 }
 
 // Rows of a tile: many, because each tile reads all weights and every offset costs a little; few
@@ -218,8 +218,8 @@ void conv_qkv(const pd::ConvQkv& a, const pd::Workers& workers) {
     float* sum = reinterpret_cast<float*>(scratch);                    // [CONV_ROWS][channels]
     typename P::T* unit = reinterpret_cast<typename P::T*>(sum + values);  // the same
     int32_t* lists = reinterpret_cast<int32_t*>(unit + values);
-    const int first = tile_begin(a.rows, tiles, tile);
-    const int rows = tile_begin(a.rows, tiles, tile + 1) - first;
+    const int first = a.first + tile_begin(a.rows, tiles, tile);
+    const int rows = a.first + tile_begin(a.rows, tiles, tile + 1) - first;
     convolve_tile<P>(a, first, rows, {lists, lists + CONV_ROWS + PAIRS_MARGIN}, sum);
     finish_tile<P>(a, first, rows, sum, unit);
   }

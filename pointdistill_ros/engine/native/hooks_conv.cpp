@@ -117,8 +117,8 @@ PD_API int32_t pd_test_conv_qkv(int32_t tier, int32_t precision, int32_t threads
     kernels->pack_dense(qkv_weight, channels, 3 * channels, qkv_packed.get());
     narrow(input, count, kernels->element, input_narrow.get());
     const pd::ConvQkv work = {
-        rows,       channels,   neighbours, input_narrow.get(), x,        x_out,     packed.get(),
-        conv_bias,  norm_scale, norm_shift, qkv_packed.get(),   qkv_bias, out.get(),
+        0, rows, rows, channels, neighbours, input_narrow.get(), x, x_out, packed.get(),
+        conv_bias, norm_scale, norm_shift, qkv_packed.get(), qkv_bias, out.get(),
     };
     std::memset(out.get(), 0, 3 * count * kernels->element);  // page faults are not the kernel's
     const double start = cpu_seconds();

@@ -34,18 +34,19 @@ struct Stem {
 };
 
 // x_out = x + norm(conv(input)); qkv = unit_norm(x_out) W + b. unit_norm has no scale and shift
-// (folded into W, b). The linear after the convolution is folded into its weights.
+// (folded into W, b). The linear after the convolution is folded into its weights. For the rows
+// [first, first + rows) of `total`.
 struct ConvQkv {
-  int32_t rows, channels;
-  const int32_t* neighbours;  // [27][rows], row 13 = identity
-  const void* input;          // T [rows][channels]; never the same memory as x_out
-  const float* x;             // [rows][channels]; may be the same memory as x_out
-  float* x_out;               // [rows][channels]
+  int32_t first, rows, total, channels;
+  const int32_t* neighbours;  // [27][total], row 13 = identity
+  const void* input;          // T [total][channels]; never the same memory as x_out
+  const float* x;             // [total][channels]; may be the same memory as x_out
+  float* x_out;               // [total][channels]
   const void* conv_weight;    // packed by pack_conv
   const float *conv_bias, *norm_scale, *norm_shift;  // [channels]
   const void* qkv_weight;     // packed by pack_dense: channels -> 3 channels; the query part is
   const float* qkv_bias;      // scaled by log2(e) / sqrt(channels / heads)
-  void* qkv;                  // T [rows][3 channels]: q, k, v, each head after head
+  void* qkv;                  // T [rows][3 channels] from row `first` on: q, k, v, head by head
 };
 
 // Softmax (base 2) of q.k over patches along the curve; see model/attention.py for the patches.

@@ -158,8 +158,12 @@ PyramidShape Network::pyramid_shape() const {
   return out;
 }
 
+// Rows of a stage that go through a block together, so that their q, k, v stay in a cache.
+constexpr int32_t PIECE_ROWS = 16384;
+
 // One scan on its way through the network. `x` is the residual stream of the current stage, `t` what
-// others read of it: the same memory in FLOAT32, a rounded copy in BFLOAT16.
+// others read of it: the same memory in FLOAT32, a rounded copy in BFLOAT16. A block moves t to
+// `spare`, as convolutions read t of their neighbours while it changes.
 struct Network::Pass {
   const Network& net;
   const Pyramid& pyramid;
@@ -169,7 +173,7 @@ struct Network::Pass {
   bool exact = net.kernels_->element == sizeof(float);
   float* x = nullptr;
   void* t = nullptr;
-  float* spare = nullptr;   // FLOAT32: x moves there and back, as convolutions read x while it changes
+  void* spare = nullptr;
   void* branch = nullptr;   // T: last MLP branch or skip branch, for the stale modes
 
   template <class T>
@@ -181,47 +185,82 @@ struct Network::Pass {
   }
   void* copy() const { return exact ? nullptr : t; }
 
-  // Point x and t at the two buffers of a stage: the next block moves x from `from` to `to`.
-  void place(float* from, float* to) {
-    x = from;
+  // The buffers of a stage: the next block moves t from `from` to `to`. stream: x in BFLOAT16.
+  void place(void* from, void* to, float* stream) {
     t = from;
     spare = to;
+    x = exact ? static_cast<float*>(from) : stream;
+  }
+
+  static void* at(const void* rows, std::size_t bytes) {
+    return rows ? const_cast<char*>(static_cast<const char*>(rows) + bytes) : nullptr;
   }
 
   void run_blocks(const std::vector<Block>& blocks, int s, const void* conv_input) {
     const Level& level = pyramid.level[s];
     bool legacy = net.shape_.xcpe == LEGACY;
     for (std::size_t i = 0; i < blocks.size(); ++i) {
-      const Block& block = blocks[i];
-      Arena::Mark mark = arena.mark();
-      void* qkv = take_t(level.rows, 3 * int64_t{block.channels});
-      float* x_out = exact ? spare : x;
-      net.kernels_->conv_qkv({level.rows, block.channels, level.neighbours,
-                              conv_input ? conv_input : t, x, x_out, block.conv_weight,
-                              block.conv_bias, block.norm_scale, block.norm_shift,
-                              block.qkv.weight, block.qkv.bias, qkv},
-                             workers);
-      if (exact) {
-        spare = x;
-        x = x_out;
-        t = x;
-      }
-      clock.charge(CONVOLUTION);
       int32_t curve = net.shape_.curves[s][i % net.shape_.slots[s]];
-      net.kernels_->attention({level.rows, block.channels, block.heads, net.shape_.patch_sizes[s],
-                               pyramid.scans, level.offsets, level.order[curve], qkv},
-                              workers);
-      clock.charge(ATTENTION);
       bool stale = legacy && i + 1 < blocks.size();
-      net.kernels_->proj_mlp(
-          {level.rows, block.channels, block.hidden, qkv, 3 * block.channels, x, block.proj.weight,
-           block.fc1.weight, block.fc2.weight, block.proj.bias, block.fc1.bias, block.fc2.bias,
-           copy(), stale ? branch : nullptr},
-          workers);
+      Arena::Mark mark = arena.mark();
+      // pieces need rows in the order of the curve, and an input that nobody writes to
+      bool whole = level.order[curve] || legacy;
+      run_block(blocks[i], s, conv_input ? conv_input : t, whole ? level.order[curve] : nullptr,
+                whole, stale ? branch : nullptr);
+      std::swap(t, spare);
+      if (exact) x = static_cast<float*>(t);
       conv_input = stale ? branch : nullptr;
-      clock.charge(MLP);
       arena.rewind(mark);
     }
+  }
+
+  void run_block(const Block& block, int s, const void* conv_input, const int32_t* order,
+                 bool whole, void* branch_out) {
+    const Level& level = pyramid.level[s];
+    int32_t patch = net.shape_.patch_sizes[s];
+    int32_t piece = whole ? level.rows : std::max(patch, PIECE_ROWS / patch * patch);
+    // a scan's last patch looks back over `patch` rows: the rest of a scan joins the piece before
+    int64_t longest = std::min(int64_t{level.rows}, int64_t{piece} + patch);
+    void* qkv = take_t(longest, 3 * int64_t{block.channels});
+    if (whole) {
+      run_piece(block, s, conv_input, order, 0, level.rows, level.offsets, pyramid.scans, qkv,
+                branch_out);
+      return;
+    }
+    for (int scan = 0; scan < pyramid.scans; ++scan) {
+      int32_t first = level.offsets[scan], end = level.offsets[scan + 1];
+      while (first < end) {
+        int32_t rows = end - first - piece < patch ? end - first : piece;
+        int32_t offsets[2] = {0, rows};
+        run_piece(block, s, conv_input, nullptr, first, rows, offsets, 1, qkv, branch_out);
+        first += rows;
+      }
+    }
+  }
+
+  // Rows [first, first + rows) through a block: whole patches of `scans` scans.
+  void run_piece(const Block& block, int s, const void* conv_input, const int32_t* order,
+                 int32_t first, int32_t rows, const int32_t* offsets, int32_t scans, void* qkv,
+                 void* branch_out) {
+    const Level& level = pyramid.level[s];
+    float* x_out = exact ? static_cast<float*>(spare) : x;
+    net.kernels_->conv_qkv({first, rows, level.rows, block.channels, level.neighbours, conv_input,
+                            x, x_out, block.conv_weight, block.conv_bias, block.norm_scale,
+                            block.norm_shift, block.qkv.weight, block.qkv.bias, qkv},
+                           workers);
+    clock.charge(CONVOLUTION);
+    net.kernels_->attention({rows, block.channels, block.heads, net.shape_.patch_sizes[s], scans,
+                             offsets, order, qkv},
+                            workers);
+    clock.charge(ATTENTION);
+    std::size_t skipped = static_cast<std::size_t>(first) * block.channels;
+    std::size_t bytes = skipped * net.kernels_->element;
+    net.kernels_->proj_mlp({rows, block.channels, block.hidden, qkv, 3 * block.channels,
+                            x_out + skipped, block.proj.weight, block.fc1.weight, block.fc2.weight,
+                            block.proj.bias, block.fc1.bias, block.fc2.bias,
+                            exact ? nullptr : at(spare, bytes), at(branch_out, bytes)},
+                           workers);
+    clock.charge(MLP);
   }
 };
 
@@ -246,15 +285,10 @@ void Network::run(const Pyramid& pyramid, const float* features, const Output& o
     int32_t channels = s.encoder_channels[i];
     void* kept = pass.take_t(level.rows, channels);
     Arena::Mark mark = arena.mark();
-    float* other = pass.take<float>(level.rows, channels);
-    if (pass.exact) {
-      float* kept_x = static_cast<float*>(kept);
-      bool odd = s.encoder_depths[i] % 2;  // after that many moves x must lie in `kept`
-      pass.place(odd ? other : kept_x, odd ? kept_x : other);
-    } else {
-      pass.x = other;
-      pass.t = kept;
-    }
+    void* other = pass.take_t(level.rows, channels);
+    bool odd = s.encoder_depths[i] % 2;  // after that many moves t must lie in `kept`
+    pass.place(odd ? other : kept, odd ? kept : other,
+               pass.exact ? nullptr : pass.take<float>(level.rows, channels));
     if (s.xcpe == LEGACY) pass.branch = pass.take_t(level.rows, channels);
     if (i == 0) {
       kernels_->stem({level.rows, s.in_channels, channels, features, pyramid.stem_begin,
@@ -288,12 +322,7 @@ void Network::run(const Pyramid& pyramid, const float* features, const Output& o
     const Level& below = pyramid.level[i + 1];
     int32_t channels = s.decoder_channels[i];
     int free = coarse == area[0] ? 1 : 0;
-    if (pass.exact) {
-      pass.place(static_cast<float*>(area[free]), static_cast<float*>(area[1 - free]));
-    } else {
-      pass.x = stream;
-      pass.t = area[free];
-    }
+    pass.place(area[free], area[1 - free], stream);
     Arena::Mark mark = arena.mark();
     bool stale = s.xcpe != STALE_OFF && !decoder_[i].blocks.empty();
     if (s.xcpe != STALE_OFF) pass.branch = pass.take_t(level.rows, channels);
