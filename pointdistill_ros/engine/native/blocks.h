@@ -42,7 +42,7 @@ constexpr int place_in_block(int x, int y, int z) {
 }
 
 struct BlockTables {
-  uint16_t window[64] = {};  // z code in the block -> first cell, (x*8 + y)*8 + z, of its 5^3 window
+  uint16_t window[64] = {};  // z code in a block -> first cell (x*8 + y)*8 + z of its 5^3 window
   uint16_t place[512] = {};  // cell of the cube -> neighbour k and z code in it: k << 6 | code
   uint16_t cell5[125] = {};  // cells of a 5^3 window from its first, by offset
   uint16_t cell3[27] = {};   // the same for the 3^3 cells in its middle
@@ -102,7 +102,7 @@ PD_BODY inline int32_t row_at(const Blocks& blocks, int64_t b, int cell) {
 }
 
 // Blocks go in batches, whose part of a neighbour table fits into the second cache. Their own
-// neighbours lie in 27 streams, more than a processor foresees: those of the next batch are fetched.
+// neighbours lie in 27 streams, more than a processor foresees: the next batch is fetched.
 constexpr int BATCH = 64;
 
 PD_BODY inline void fetch_batch(const Blocks& blocks, int64_t begin) {

@@ -44,8 +44,8 @@ void find_windows(const Blocks& all, int parts, Window* windows, int32_t* stem_b
   });
 }
 
-// Where a pair goes in the table of the 3^3 kernel: the plane of its offset. Pairs further away go to
-// the plane of the centre, which is written last.
+// Where a pair goes in the table of the 3^3 kernel: the plane of its offset. Pairs further away go
+// to the plane of the centre, which is written last.
 struct Planes {
   int64_t begin[125];
   PD_BODY explicit Planes(int64_t rows) {

@@ -21,7 +21,7 @@ void cell_of(uint64_t code, int32_t cell[3]) {
 
 namespace {
 
-// Whether codes increase strictly and scans count up from 0 without a gap; how many bits cells have.
+// Codes increase strictly, scans count up from 0 without a gap; how many bits cells have.
 Status survey(const uint64_t* code, int32_t rows, int32_t scans, int parts, int* cell_bits) {
   uint64_t all[MAX_PARTS];
   int64_t scan_heads[MAX_PARTS];

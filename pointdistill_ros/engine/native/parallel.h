@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A body runs over parts of the work: one part per thread, compiled for several generations of CPU.
 //
-// Bodies are lambdas marked PD_BODY and call only PD_BODY functions, so that each generation gets its
-// own copy (popcount, wider vectors) without intrinsics. The result never depends on the parts.
+// Bodies are lambdas marked PD_BODY and call only PD_BODY functions, so that each generation gets
+// its own copy (popcount, wider vectors) without intrinsics. The result never depends on the parts.
 #pragma once
 #include <atomic>
 #include <cstdint>

@@ -46,7 +46,7 @@ PD_BODY inline uint32_t row_of(const WideItem& item, const Packing&) { return it
 
 constexpr int DIGIT_BITS = 12;  // 36 bits in three passes beat four narrower ones
 
-// Ascending by key, equal keys in the order they came. Returns where the result lies: items or spare.
+// Ascending by key, equal keys in the order they came. The result lies in items or spare.
 template <class Item>
 Item* radix_sort(Arena& arena, Item* items, Item* spare, int64_t count, const Packing& packing,
                  int parts) {
