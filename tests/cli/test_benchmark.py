@@ -61,6 +61,7 @@ def test_a_whole_run(benchmark, inputs, tmp_path, monkeypatch):
         "student_vs_plain_student",
         "student_vs_plain_teacher",
         "teacher_vs_plain_teacher",
+        "shipped_vs_plain_shipped",
     }
     assert {"exponent", "parity", "machine", "rows", "missing", "load"} <= set(found)
     assert found["reference_scan"] == "drive/1"

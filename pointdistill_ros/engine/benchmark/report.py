@@ -18,7 +18,12 @@ from pointdistill_ros.engine.benchmark.timing import Spread
 from pointdistill_ros.io.atomic import atomic_path
 
 FORMAT = 1
-RATIOS = ("student_vs_plain_student", "student_vs_plain_teacher", "teacher_vs_plain_teacher")
+RATIOS = (
+    "student_vs_plain_student",
+    "student_vs_plain_teacher",
+    "teacher_vs_plain_teacher",
+    "shipped_vs_plain_shipped",
+)
 """Candidate and opponent; a ratio of 4 means that the candidate needs a quarter of the time."""
 
 
@@ -183,15 +188,15 @@ class Report:
             )
         return found
 
-    def exponents(self) -> dict[str, float]:
-        """Per form: time grows as voxels to this power."""
-        forms = dict.fromkeys(point.form for point in self.scaling)
-        return {
-            form: value
-            for form in forms
-            if (value := exponent([(p.voxels, p.p50) for p in self.scaling if p.form == form]))
-            is not None
-        }
+    def exponents(self, cpu: bool = False) -> dict[str, float]:
+        """Per form: wall (or CPU) time grows as voxels to this power."""
+        found = {}
+        for form in dict.fromkeys(point.form for point in self.scaling):
+            points = [p for p in self.scaling if p.form == form]
+            slope = exponent([(p.voxels, p.cpu if cpu else p.p50) for p in points])
+            if slope is not None:
+                found[form] = slope
+        return found
 
     def exponent(self) -> float | None:
         """Of the own form that is fastest at the largest scan; the plain one's without any."""
@@ -230,9 +235,14 @@ class Report:
             "ratios": self.ratios(),
             **{f"ratios_{p}": self.ratios(precision=p) for p in precisions},
             "ratios_one_thread": self.ratios(one_thread=True),
+            **{
+                f"ratios_one_thread_{p}": self.ratios(precision=p, one_thread=True)
+                for p in precisions
+            },
             "ratios_by_scan": {scan: self.ratios(scan) for scan in scans},
             "exponent": self.exponent(),
             "exponents": self.exponents(),
+            "exponents_cpu": self.exponents(cpu=True),
             "parity": self.parity(),
             **asdict(self),
         }

@@ -32,26 +32,29 @@ def _scans(report: Report) -> list[str]:
 
 def _ratios(report: Report) -> TextTable | None:
     precisions = sorted({row.precision for row in report.rows if row.own}, reverse=True)
-    columns: list[tuple[str, dict[str, float | None]]] = [("best", report.ratios())]
-    columns += [(p, report.ratios(precision=p)) for p in precisions]
-    columns.append(("best, 1-thread CPU", report.ratios(one_thread=True)))
+    columns: list[tuple[str, dict[str, float | None]]] = []
+    for title, one_thread in (("", False), (", 1-thread CPU", True)):
+        columns.append((f"best{title}", report.ratios(one_thread=one_thread)))
+        columns += [
+            (f"{p}{title}", report.ratios(precision=p, one_thread=one_thread)) for p in precisions
+        ]
     for scan in _scans(report):
         if scan != report.reference_scan:
             columns.append((f"best, {scan}", report.ratios(scan)))
+    columns = [column for column in columns if any(v is not None for v in column[1].values())]
     rows = [
         (name.replace("_", " "), *(times(values[name]) for _, values in columns))
         for name in RATIOS
         if any(values[name] is not None for _, values in columns)
     ]
     found = report.exponent()
-    if found is not None:
-        rows.append(("scaling exponent in voxels", number(found), *[""] * (len(columns) - 1)))
     return TextTable(
         f"Ratios on {report.reference_scan}",
         ("times as fast as P1", *(title for title, _ in columns)),
         tuple(rows),
         left=1,
-        note="Medians. Only forms that keep parity count.",
+        note="Medians of wall time, or of CPU time with one thread. Only forms that keep parity "
+        "count." + ("" if found is None else f" Scaling exponent in voxels: {number(found)}."),
     )
 
 
@@ -273,6 +276,11 @@ def _machine(report: Report) -> TextTable:
             f"{grouped(model['parameters'])} parameters, {model['grid']:g} m, patch "
             f"{model['patch']}, {model['weights']} weights"
         )
+    asked = report.options
+    facts["asked for"] = (
+        f"sections {', '.join(asked['sections'])}; {asked['warm_up']} warm-ups, "
+        f"{asked['runs']} runs, {asked['minutes']:g} minutes"
+    )
     details = dict.fromkeys(f"{row.form}: {row.detail}" for row in report.rows)
     facts["engines"] = "; ".join(details)
     return TextTable("Machine", ("", ""), tuple(facts.items()), left=2)
