@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pointdistill_ros.checkpoint import load_checkpoint
 from pointdistill_ros.config import load_config
-from pointdistill_ros.engine.cuda import CudaNetwork
+from pointdistill_ros.engine.cuda.network import CudaNetwork
 from pointdistill_ros.model.curves import MAX_DEPTH
 from pointdistill_ros.model.ptv3 import PTv3, PTv3Config
 from pointdistill_ros.model.pyramid import build_pyramid

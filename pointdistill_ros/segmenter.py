@@ -57,6 +57,8 @@ class Segmenter:
         self._engine = make_engine(
             engine, self.network, meta.grid_size, self.max_range, device, precision, threads
         )
+        if max_latency_ms and self.engine == "cuda":
+            raise ConfigError("engine 'cuda' cannot shed load; use max_latency_ms 0")
         self.budget = (
             LatencyBudget(max_latency_ms, row_costs(meta.config)) if max_latency_ms else None
         )

@@ -14,7 +14,7 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 101))
 _logs = tempfile.TemporaryDirectory(prefix="ros-log-", ignore_cleanup_errors=True)
 os.environ["ROS_LOG_DIR"] = _logs.name
-# The fastest engine is remembered there; tests neither trust nor change what the user's machine did.
+# The fastest engine is remembered there; tests leave what this machine remembers alone.
 os.environ["XDG_CACHE_HOME"] = _logs.name
 
 import pytest  # noqa: E402

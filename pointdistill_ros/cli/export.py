@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pointdistill_ros.engine.onnx import Parity
+    from pointdistill_ros.engine.onnx.export import Parity
     from pointdistill_ros.scan import LidarScan
 
 
@@ -61,7 +61,7 @@ def export(
     A file that computes something else is not kept: exit code 1.
     """
     from pointdistill_ros import Segmenter
-    from pointdistill_ros.engine.onnx import check_parity, export_onnx
+    from pointdistill_ros.engine.onnx.export import check_parity, export_onnx
     from pointdistill_ros.io.atomic import atomic_path
 
     segmenter = Segmenter.load(model, device="cpu", engine="torch")

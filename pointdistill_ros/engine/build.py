@@ -35,7 +35,7 @@ _SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefin
 _X86_64_V4 = ["-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
 _AVX2 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"]
 # name, number as in kernels.h, flags; never -march=native: the library may run elsewhere
-_PORTABLE: tuple[str, int, list[str]] = ("portable", 0, [])
+_PORTABLE: tuple[str, int, list[str]] = ("portable", 0, ["-ffp-contract=fast"])
 _X86_TIERS = [
     ("avx2", 1, _AVX2),
     ("avx512", 2, [*_AVX2, *_X86_64_V4]),

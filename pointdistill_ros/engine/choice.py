@@ -27,10 +27,10 @@ import torch
 
 from pointdistill_ros.engine import build
 from pointdistill_ros.engine.cpu import CpuEngine, CpuNetwork, available_tiers, usable_threads
-from pointdistill_ros.engine.cuda import CudaEngine
+from pointdistill_ros.engine.cuda.network import CudaEngine
 from pointdistill_ros.engine.interface import ENGINES, PRECISIONS, Engine, EngineName, Precision
 from pointdistill_ros.engine.library import EngineMissingError
-from pointdistill_ros.engine.onnx_runtimes import OnnxRuntimeNetwork, OpenVinoNetwork
+from pointdistill_ros.engine.onnx.runtimes import OnnxRuntimeNetwork, OpenVinoNetwork
 from pointdistill_ros.engine.plan import check_shape
 from pointdistill_ros.engine.voxelwise import VoxelwiseEngine, torch_engine
 from pointdistill_ros.errors import ConfigError

@@ -209,7 +209,7 @@ class Pooling(nn.Module):
         assert stage.parent is not None
         x = self.proj(x)
         index = stage.parent[:, None].expand_as(x)
-        # Not an empty tensor: the backward pass shares gradients with values that equal the maximum.
+        # Not an empty tensor: backward shares gradients with whatever equals the maximum.
         pooled = x.new_full((parents, x.shape[1]), -torch.inf)
         pooled = pooled.scatter_reduce(0, index, x, "amax", include_self=False)
         return functional.gelu(self.norm(pooled))

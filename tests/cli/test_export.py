@@ -11,8 +11,8 @@ import pytest
 from pointdistill_ros import LidarScan
 from pointdistill_ros.checkpoint import file_sha256, save_checkpoint
 from pointdistill_ros.cli import main
-from pointdistill_ros.engine import onnx as engine
-from pointdistill_ros.engine.onnx import Parity
+from pointdistill_ros.engine.onnx import export as engine
+from pointdistill_ros.engine.onnx.export import Parity
 from tests.tiny import tiny_meta, tiny_network
 
 command = importlib.import_module("pointdistill_ros.cli.export")

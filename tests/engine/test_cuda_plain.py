@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pointdistill_ros.engine import device_engine, fallback
-from pointdistill_ros.engine.buckets import PlanCache, capacity
-from pointdistill_ros.engine.cuda import CudaEngine, CudaNetwork
-from pointdistill_ros.engine.device_network import Chunks
-from pointdistill_ros.engine.device_points import voxelise as device_voxelise
-from pointdistill_ros.engine.device_pyramid import PADDING
-from pointdistill_ros.engine.device_weights import fold
-from pointdistill_ros.engine.operations import Operations
+from pointdistill_ros.engine.cuda import device_engine, fallback
+from pointdistill_ros.engine.cuda.buckets import PlanCache, capacity
+from pointdistill_ros.engine.cuda.device_network import Chunks
+from pointdistill_ros.engine.cuda.network import CudaEngine, CudaNetwork
+from pointdistill_ros.engine.cuda.operations import Operations
+from pointdistill_ros.engine.cuda.points import voxelise as device_voxelise
+from pointdistill_ros.engine.cuda.pyramid import PADDING
+from pointdistill_ros.engine.cuda.weights import fold
 from pointdistill_ros.errors import ConfigError, ScanError
 from pointdistill_ros.model.curves import interleave
 from pointdistill_ros.model.voxels import canonical_points, voxelise

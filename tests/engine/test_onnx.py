@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from pointdistill_ros import LidarScan, Segmenter
 from pointdistill_ros.config import load_config
-from pointdistill_ros.engine.onnx import Parity, compare, contract_table, export_onnx
-from pointdistill_ros.engine.onnx_inputs import input_specs, onnx_inputs
-from pointdistill_ros.engine.onnx_network import build_model
-from pointdistill_ros.engine.onnx_runtimes import OnnxRuntimeNetwork, OpenVinoNetwork
+from pointdistill_ros.engine.onnx.export import Parity, compare, contract_table, export_onnx
+from pointdistill_ros.engine.onnx.inputs import input_specs, onnx_inputs
+from pointdistill_ros.engine.onnx.network import build_model
+from pointdistill_ros.engine.onnx.runtimes import OnnxRuntimeNetwork, OpenVinoNetwork
 from pointdistill_ros.engine.voxelwise import torch_engine
 from pointdistill_ros.errors import ConfigError, ScanError
 from pointdistill_ros.model.ptv3 import PTv3, PTv3Config

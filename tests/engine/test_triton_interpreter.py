@@ -15,13 +15,13 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed; `pip install triton`")
 
-from pointdistill_ros.engine.buckets import capacity
-from pointdistill_ros.engine.device_engine import DeviceEngine
-from pointdistill_ros.engine.device_network import Chunks
-from pointdistill_ros.engine.device_pyramid import PADDING
-from pointdistill_ros.engine.device_weights import fold
-from pointdistill_ros.engine.operations import LEVEL_BIT, NeighbourOffsets, Operations
-from pointdistill_ros.engine.triton_operations import Tiles, TritonOperations
+from pointdistill_ros.engine.cuda.buckets import capacity
+from pointdistill_ros.engine.cuda.device_engine import DeviceEngine
+from pointdistill_ros.engine.cuda.device_network import Chunks
+from pointdistill_ros.engine.cuda.operations import LEVEL_BIT, NeighbourOffsets, Operations
+from pointdistill_ros.engine.cuda.pyramid import PADDING
+from pointdistill_ros.engine.cuda.triton_operations import Tiles, TritonOperations
+from pointdistill_ros.engine.cuda.weights import fold
 from pointdistill_ros.model.curves import interleave
 from tests.engine.gpu_twins import (
     assert_same_answers,
@@ -178,7 +178,7 @@ def _compile(kernel, integers, numbers, constants):
 
 
 def _every_kernel():
-    from pointdistill_ros.engine import geometry_kernels, kernels, pooling_kernels
+    from pointdistill_ros.engine.cuda import geometry_kernels, kernels, pooling_kernels
 
     i32, i64, tile = "*i32", "*i64", {"block_m": 64, "block_n": 32}
     product = {"block_k": 32, **tile}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pointdistill_ros.engine.device_pyramid import PADDING, stage_firsts
+from pointdistill_ros.engine.cuda.pyramid import PADDING, stage_firsts
 from pointdistill_ros.labels import UNLABELLED
 from pointdistill_ros.model.curves import interleave
 

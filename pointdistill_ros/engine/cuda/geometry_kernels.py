@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pointdistill_ros.engine.operations import AXIS_MASKS, LEVEL_BIT, NeighbourOffsets
+from pointdistill_ros.engine.cuda.operations import AXIS_MASKS, LEVEL_BIT, NeighbourOffsets
 from pointdistill_ros.model.curves import MAX_DEPTH, Curve
 
 Pointer = Any

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pointdistill_ros import __version__
 from pointdistill_ros.checkpoint import CheckpointMeta
-from pointdistill_ros.engine.onnx_inputs import Target, input_specs
-from pointdistill_ros.engine.onnx_runtimes import OnnxRuntimeNetwork, require
+from pointdistill_ros.engine.onnx.inputs import Target, input_specs
+from pointdistill_ros.engine.onnx.runtimes import OnnxRuntimeNetwork, require
 from pointdistill_ros.engine.voxelwise import VoxelwiseEngine
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.curves import MAX_DEPTH
@@ -66,7 +66,7 @@ def export_onnx(
     Raises ConfigError where onnx is missing or weights do not fit into the precision.
     """
     onnx = require("onnx")
-    from pointdistill_ros.engine.onnx_network import build_model
+    from pointdistill_ros.engine.onnx.network import build_model
 
     model = build_model(network, target, "float16" if precision == "float16" else "float32")
     model.producer_version = __version__

@@ -15,19 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdistill_ros.engine.buckets import MINIMUM, Capacities, PlanCache
-from pointdistill_ros.engine.cuda_graph import Lane, Region
-from pointdistill_ros.engine.device_network import Chunks, DeviceNetwork
-from pointdistill_ros.engine.device_points import Answers, voxelise
-from pointdistill_ros.engine.device_pyramid import (
+from pointdistill_ros.engine.cuda.buckets import MINIMUM, Capacities, PlanCache
+from pointdistill_ros.engine.cuda.device_network import Chunks, DeviceNetwork
+from pointdistill_ros.engine.cuda.graph import Lane, Region
+from pointdistill_ros.engine.cuda.operations import Operations
+from pointdistill_ros.engine.cuda.points import Answers, voxelise
+from pointdistill_ros.engine.cuda.pyramid import (
     PADDING,
     PyramidBuilder,
     PyramidShape,
     stage_firsts,
 )
-from pointdistill_ros.engine.device_weights import NetworkWeights
+from pointdistill_ros.engine.cuda.weights import NetworkWeights
 from pointdistill_ros.engine.interface import PointScores
-from pointdistill_ros.engine.operations import Operations
 from pointdistill_ros.errors import ConfigError, ScanError
 from pointdistill_ros.labels import UNLABELLED
 from pointdistill_ros.model.config import PTv3Config

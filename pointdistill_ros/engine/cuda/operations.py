@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pointdistill_ros.engine.device_weights import Affine, BlockWeights, Dense, PoolWeights
+from pointdistill_ros.engine.cuda.weights import Affine, BlockWeights, Dense, PoolWeights
 from pointdistill_ros.model.curves import MAX_DEPTH, Curve, encode
 
 LEVEL_BIT = 52

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pointdistill_ros.engine.device_attention import attend_patches
-from pointdistill_ros.engine.device_pyramid import DevicePyramid, DeviceStage
-from pointdistill_ros.engine.device_weights import BlockWeights, NetworkWeights
-from pointdistill_ros.engine.operations import Operations
+from pointdistill_ros.engine.cuda.attention import attend_patches
+from pointdistill_ros.engine.cuda.operations import Operations
+from pointdistill_ros.engine.cuda.pyramid import DevicePyramid, DeviceStage
+from pointdistill_ros.engine.cuda.weights import BlockWeights, NetworkWeights
 from pointdistill_ros.model.config import XcpeMode
 
 

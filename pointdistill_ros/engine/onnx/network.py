@@ -20,9 +20,9 @@ from typing import Literal
 import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
-from pointdistill_ros.engine.onnx_graph import IR_VERSION, OPSET, Graph
-from pointdistill_ros.engine.onnx_inputs import Target, input_specs, walk_slots
-from pointdistill_ros.engine.onnx_weights import Array, FoldedWeights
+from pointdistill_ros.engine.onnx.graph import IR_VERSION, OPSET, Graph
+from pointdistill_ros.engine.onnx.inputs import Target, input_specs, walk_slots
+from pointdistill_ros.engine.onnx.weights import Array, FoldedWeights
 from pointdistill_ros.model.ptv3 import PTv3
 
 OnnxPrecision = Literal["float32", "float16"]

@@ -13,7 +13,13 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from pointdistill_ros.engine.kernel_parts import add_product, gelu, store_stream, tile, unit_norm
+from pointdistill_ros.engine.cuda.kernel_parts import (
+    add_product,
+    gelu,
+    store_stream,
+    tile,
+    unit_norm,
+)
 
 Pointer = Any
 """A tensor outside of a kernel, its address inside."""

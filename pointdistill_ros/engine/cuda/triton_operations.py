@@ -9,9 +9,9 @@ import torch
 import triton
 from torch import Tensor
 
-from pointdistill_ros.engine import geometry_kernels, kernels, pooling_kernels
-from pointdistill_ros.engine.device_weights import BlockWeights, Dense, PoolWeights
-from pointdistill_ros.engine.operations import NeighbourOffsets, Operations
+from pointdistill_ros.engine.cuda import geometry_kernels, kernels, pooling_kernels
+from pointdistill_ros.engine.cuda.operations import NeighbourOffsets, Operations
+from pointdistill_ros.engine.cuda.weights import BlockWeights, Dense, PoolWeights
 from pointdistill_ros.model.curves import Curve
 
 LARGEST_NORM = 512

@@ -6,7 +6,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from pointdistill_ros.engine.kernel_parts import gelu, store_stream, tile
+from pointdistill_ros.engine.cuda.kernel_parts import gelu, store_stream, tile
 
 Pointer = Any
 """A tensor outside of a kernel, its address inside."""

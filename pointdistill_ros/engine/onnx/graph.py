@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from pointdistill_ros.engine.onnx_weights import Array
+from pointdistill_ros.engine.onnx.weights import Array
 from pointdistill_ros.errors import ConfigError
 
 OPSET = 17

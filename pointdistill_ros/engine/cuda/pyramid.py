@@ -16,8 +16,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from pointdistill_ros.engine.buckets import Capacities
-from pointdistill_ros.engine.operations import LEVEL_BIT, NeighbourOffsets, Operations
+from pointdistill_ros.engine.cuda.buckets import Capacities
+from pointdistill_ros.engine.cuda.operations import LEVEL_BIT, NeighbourOffsets, Operations
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.curves import Curve
 

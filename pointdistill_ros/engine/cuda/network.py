@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdistill_ros.engine.buckets import MINIMUM
-from pointdistill_ros.engine.device_engine import DeviceEngine
-from pointdistill_ros.engine.device_network import Chunks
-from pointdistill_ros.engine.device_weights import fold
-from pointdistill_ros.engine.fallback import FallbackLadder
-from pointdistill_ros.engine.interface import EngineName, PointScores, Precision
-from pointdistill_ros.engine.operations import Operations
+from pointdistill_ros.engine.cuda.buckets import MINIMUM
+from pointdistill_ros.engine.cuda.device_engine import DeviceEngine
+from pointdistill_ros.engine.cuda.device_network import Chunks
+from pointdistill_ros.engine.cuda.fallback import FallbackLadder
+from pointdistill_ros.engine.cuda.operations import Operations
+from pointdistill_ros.engine.cuda.weights import fold
+from pointdistill_ros.engine.interface import Choose, EngineName, PointScores, Precision
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.model.curves import MAX_DEPTH
 from pointdistill_ros.model.ptv3 import PTv3
@@ -60,8 +60,15 @@ class CudaEngine:
         parts = f"{self._precision} on {network.device}, {network.kernels} kernels"
         return parts if network.at_full_speed else f"{parts}, {network.memory_saving}"
 
-    def __call__(self, xyz: NDArray[np.float32], intensity: NDArray[np.float32]) -> PointScores:
-        """One scan; see ``Engine``."""
+    def __call__(
+        self,
+        xyz: NDArray[np.float32],
+        intensity: NDArray[np.float32],
+        choose: Choose | None = None,
+    ) -> PointScores:
+        """One scan; see ``Engine``. Sheds no load: ConfigError with ``choose``."""
+        if choose is not None:
+            raise ConfigError("engine 'cuda' cannot shed load; use max_latency_ms 0")
         return self.network.segment(xyz, intensity)
 
 
@@ -185,6 +192,6 @@ def _operations(kernels: Kernels, device: torch.device) -> Operations:
         return Operations()
     if find_spec("triton") is None:
         raise ConfigError("kernels triton: Triton is not installed; use kernels='torch'")
-    from pointdistill_ros.engine.triton_operations import TritonOperations
+    from pointdistill_ros.engine.cuda.triton_operations import TritonOperations
 
     return TritonOperations()

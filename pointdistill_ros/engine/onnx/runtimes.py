@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pointdistill_ros.engine.onnx_inputs import Target, onnx_inputs
+from pointdistill_ros.engine.onnx.inputs import Target, onnx_inputs
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.model.ptv3 import PTv3
 from pointdistill_ros.model.pyramid import VoxelPyramid
@@ -95,7 +95,7 @@ class OpenVinoNetwork:
 
 def _serialized(network: PTv3, target: Target) -> bytes:
     require("onnx")
-    from pointdistill_ros.engine.onnx_network import build_model
+    from pointdistill_ros.engine.onnx.network import build_model
 
     model: bytes = build_model(network, target).SerializeToString()
     return model

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export to ONNX, and the runtimes that take it. docs/export.md."""
