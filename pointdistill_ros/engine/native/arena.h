@@ -6,6 +6,9 @@
 #include <cstdlib>
 #include <new>
 #include <vector>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 namespace pd {
 
@@ -76,9 +79,13 @@ class Arena {
   }
 
   void add_chunk(std::size_t bytes) {
-    bytes = (bytes + 4095) & ~std::size_t{4095};
-    char* data = static_cast<char*>(std::aligned_alloc(4096, bytes));
+    constexpr std::size_t page = std::size_t{1} << 21;
+    bytes = (bytes + page - 1) & ~(page - 1);
+    char* data = static_cast<char*>(std::aligned_alloc(page, bytes));
     if (!data) throw std::bad_alloc();
+#ifdef __linux__
+    madvise(data, bytes, MADV_HUGEPAGE);  // advice: where it is refused nothing changes
+#endif
     chunks_.push_back({data, bytes});
   }
 
