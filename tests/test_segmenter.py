@@ -157,3 +157,45 @@ def test_results_are_saved_whole_or_not_at_all(segmenter, tmp_path):
     with pytest.raises(InputError, match=r"\.label or \.npz"):
         result.save(tmp_path / "x.txt")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["000000.npz", "out"]
+
+
+def test_a_latency_budget_can_come_go_and_change_while_scans_run():
+    segmenter, scan = Segmenter(tiny_network(), tiny_meta()), street()
+    assert segmenter.sheds_load and segmenter.max_latency_ms == 0 and segmenter.budget is None
+    untouched = segmenter(scan)
+    segmenter.max_latency_ms = 0.01
+    for _ in range(2):
+        shed = segmenter(scan)
+    assert shed.degradation != "none" and segmenter.budget.exhausted
+    budget = segmenter.budget
+    segmenter.max_latency_ms = 5000.0
+    assert segmenter.max_latency_ms == 5000 and segmenter.budget is budget, "speeds are kept"
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="max_latency_ms"):
+            segmenter.max_latency_ms = wrong
+    assert segmenter.max_latency_ms == 5000
+    segmenter.max_latency_ms = 0
+    assert segmenter.budget is None and same(segmenter(scan), untouched)
+
+
+def test_warming_up_gives_the_budget_its_first_measure():
+    segmenter = Segmenter(tiny_network(), tiny_meta(), max_latency_ms=0.01)
+    segmenter.warm_up()
+    assert segmenter(street()).degradation != "none"
+
+
+def test_an_engine_that_cannot_shed_load_refuses_a_budget(monkeypatch):
+    from pointdistill_ros.engine.cuda.network import CudaEngine
+
+    def make(choice, network, grid_size, max_range, *_):
+        return CudaEngine(network, grid_size, max_range, "cpu", "float32")
+
+    monkeypatch.setattr("pointdistill_ros.segmenter.make_engine", make)
+    refusal = "engine 'cuda' cannot shed load; use max_latency_ms 0"
+    with pytest.raises(ConfigError, match=refusal):
+        Segmenter(tiny_network(), tiny_meta(), max_latency_ms=50.0)
+    segmenter = Segmenter(tiny_network(), tiny_meta())
+    assert not segmenter.sheds_load
+    with pytest.raises(ConfigError, match=refusal):
+        segmenter.max_latency_ms = 50.0
+    assert segmenter.max_latency_ms == 0

@@ -262,6 +262,7 @@ class CpuEngine:
     """A CpuNetwork with its grid: points in, labels out."""
 
     name: EngineName = "native"
+    sheds_load = True
 
     def __init__(self, network: CpuNetwork, grid_size: float, max_range: float) -> None:
         self.network = network

@@ -50,6 +50,10 @@ class Engine(Protocol):
     def detail(self) -> str:
         """What exactly runs, for people: tier, precision, threads, device."""
 
+    @property
+    def sheds_load(self) -> bool:
+        """Whether ``choose`` may be given."""
+
     def __call__(
         self,
         xyz: NDArray[np.float32],

@@ -27,6 +27,8 @@ Logits = Callable[[torch.Tensor, VoxelPyramid], torch.Tensor]
 class VoxelwiseEngine:
     """Geometry by numpy and torch, logits by ``logits``, softmax and the way back to the points."""
 
+    sheds_load = True
+
     def __init__(
         self,
         name: EngineName,

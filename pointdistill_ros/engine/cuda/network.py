@@ -41,6 +41,7 @@ class CudaEngine:
     """A CudaNetwork as an ``Engine``: points in, labels out."""
 
     name: EngineName = "cuda"
+    sheds_load = False
 
     def __init__(
         self,
