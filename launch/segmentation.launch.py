@@ -45,6 +45,22 @@ def generate_launch_description() -> LaunchDescription:
             description="auto, cpu, cuda or cuda:N; empty: what params_file says.",
         ),
         DeclareLaunchArgument(
+            "engine",
+            default_value="",
+            description="Form of the network: auto, native, torch, cuda …; empty: params_file.",
+        ),
+        DeclareLaunchArgument(
+            "precision",
+            default_value="",
+            choices=["", "float32", "bfloat16", "float16"],
+            description="Arithmetic of the network; empty: what params_file says.",
+        ),
+        DeclareLaunchArgument(
+            "max_latency_ms",
+            default_value="",
+            description="Time for a cloud, beyond which load is shed, 0: none; empty: params_file.",
+        ),
+        DeclareLaunchArgument(
             "input_topic", default_value="points", description="Topic of the input clouds."
         ),
         DeclareLaunchArgument(
@@ -96,9 +112,15 @@ def start(context: LaunchContext) -> list:
 
     namespace, use_sim_time = value("namespace"), value("use_sim_time") == "true"
     overrides = {"use_sim_time": use_sim_time, "autostart": value("autostart") == "true"}
-    for argument, parameter in (("model", "model.path"), ("device", "model.device")):
+    for argument, parameter, kind in (
+        ("model", "model.path", str),
+        ("device", "model.device", str),
+        ("engine", "model.engine", str),
+        ("precision", "model.precision", str),
+        ("max_latency_ms", "model.max_latency_ms", float),
+    ):
         if value(argument):
-            overrides[parameter] = value(argument)
+            overrides[parameter] = kind(value(argument))
     node = {
         "package": PACKAGE,
         "executable": "segmentation_node",

@@ -61,11 +61,14 @@ class ModelConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto takes the GPU where there is one."""
     engine: str = "auto"
-    """Form of the network: auto (the fastest here), native, cuda, torch, onnxruntime or openvino."""
+    """Form of the network: auto (the fastest here), native, torch, cuda, onnxruntime, openvino."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic; the 16-bit ones are faster where the engine has them, and change few labels."""
     threads: Annotated[int, Range(0, 256)] = 0
     """CPU threads of the network; 0 takes all cores, but one less where there are more than two."""
+    max_latency_ms: Annotated[float, Range(0.0, 60000.0), Live()] = 0.0
+    """Milliseconds from taking a cloud to having published its labels, decoding included, waiting
+    for the cloud before not; where it would take longer, voxels are left out. 0 = no limit."""
 
     def __post_init__(self) -> None:
         check_fields(self)

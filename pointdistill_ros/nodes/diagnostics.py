@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Health of a node: what it saw lately → three statuses (model, input, timing) → DiagnosticArray.
 
-A level rises at once and falls when its cause has been gone for HOLD seconds. Times are steady
-seconds (time.monotonic): a paused or foreign ROS clock must not hide a silent sensor.
+Times are steady seconds (time.monotonic): a paused or foreign ROS clock must not hide a silent
+sensor. Not here: how timing is judged (timing.py), levels and their hysteresis (status.py).
 """
 
 from __future__ import annotations
@@ -11,60 +11,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from pointdistill_ros.config import DiagnosticsConfig
 from pointdistill_ros.errors import PointDistillError
+from pointdistill_ros.nodes.shedding import Shedding
+from pointdistill_ros.nodes.status import Held, Level, Status
+from pointdistill_ros.nodes.timing import Timing, rate
 from pointdistill_ros.nodes.worker import Counters
 from pointdistill_ros.scan import LidarScan
 
-HOLD = 2.0
-"""Seconds for which a level outlives its cause."""
-WINDOW = 10.0
-"""Seconds over which rates, percentiles and drops are taken."""
 PERIODS, MARGIN = 2.0, 0.05
 """A sensor is late after this many of its periods, plus this many seconds."""
 
 SAMPLE = 64
 """Intensities are judged by every 64th point."""
-
-
-class Level(IntEnum):
-    """The levels of diagnostic_msgs/DiagnosticStatus."""
-
-    OK = 0
-    WARN = 1
-    ERROR = 2
-    STALE = 3
-
-
-@dataclass(frozen=True)
-class Status:
-    """One line of a diagnostics viewer."""
-
-    name: str
-    level: Level
-    message: str
-    values: dict[str, str] = field(default_factory=dict)
-
-
-class _Held:
-    """Hysteresis of one status."""
-
-    def __init__(self) -> None:
-        self._level, self._message, self._until = Level.OK, "", 0.0
-
-    def __call__(self, level: Level, message: str, now: float) -> tuple[Level, str]:
-        if level in (Level.OK, Level.WARN) and level < self._level and now < self._until:
-            return self._level, self._message
-        self._level, self._message = level, message
-        self._until = now + HOLD if level in (Level.WARN, Level.ERROR) else 0.0
-        return level, message
 
 
 class Health:
@@ -73,7 +36,7 @@ class Health:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._held = {"model": _Held(), "input": _Held(), "timing": _Held()}
+        self._held = {"model": Held(), "input": Held(), "timing": Held()}
         self._model: dict[str, str] = {}
         self._model_fault = ""
         self._network_fault = ""
@@ -83,16 +46,24 @@ class Health:
 
     def _forget(self) -> None:
         self._arrivals: deque[float] = deque(maxlen=512)
-        self._results: deque[tuple[float, float, float]] = deque(maxlen=512)
-        self._late: deque[tuple[float, int, int]] = deque(maxlen=512)
+        self._timing = Timing()
         self._bad_in_a_row = 0
         self._bad_reason = self._incompatible = self._doubt = ""
         self._cloud: dict[str, str] = {}
 
     @property
     def summary(self) -> tuple[int, str]:
-        """Worst level of the last ``statuses`` as 0, 1, 2 and its messages."""
-        return self._summary
+        """Worst level of the last ``statuses`` as 0, 1, 2 and its messages.
+
+        Load shedding is that of the last cloud, even if ``statuses`` has not seen it yet.
+        """
+        with self._lock:
+            worst, reasons = self._summary
+            shedding = self._timing.shedding
+        level, reason = shedding.judge()
+        if shedding.step not in reasons:
+            reasons = "; ".join(filter(None, (f"timing: {reason}", reasons)))
+        return max(worst, int(level)), reasons
 
     def loaded(self, facts: dict[str, str]) -> None:
         """The model is ready; ``facts`` are shown with its status."""
@@ -130,10 +101,10 @@ class Health:
         with self._lock:
             self._cloud, self._doubt = facts, doubt
 
-    def finished(self, age: float, total: float) -> None:
+    def finished(self, age: float, total: float, shedding: Shedding) -> None:
         """A cloud was labelled: age of the result and time spent on it, seconds."""
         with self._lock:
-            self._results.append((self._clock(), age, total))
+            self._timing.finished(self._clock(), age, total, shedding)
             self._bad_in_a_row, self._network_fault = 0, ""
 
     def refused(self, error: Exception) -> None:
@@ -156,12 +127,12 @@ class Health:
                 self._status("model", *self._judge_model(), self._model, now),
                 self._status("input", *self._judge_input(now, publishers, limits), {
                     "publishers": str(publishers),
-                    "input Hz": f"{_rate(self._arrivals, now):.2f}",
+                    "input Hz": f"{rate(self._arrivals, now):.2f}",
                     "last bad cloud": self._bad_reason or "none",
                     **self._cloud,
                 }, now),
                 self._status("timing", *self._judge_timing(now, counters, limits), {
-                    **self._timing(now),
+                    **self._timing.values(now),
                     "received": str(counters.received),
                     "processed": str(counters.processed),
                     "dropped: overwritten": str(counters.overwritten),
@@ -222,46 +193,7 @@ class Health:
     ) -> tuple[Level, str]:
         if self._active_since is None:
             return Level.STALE, "not active"
-        self._late.append((now, counters.overwritten + counters.stale, counters.received))
-        while self._late[0][0] < now - WINDOW:
-            self._late.popleft()
-        ages = [age for when, age, _ in self._results if when > now - WINDOW]
-        age = float(np.percentile(ages, 95)) if ages else 0.0
-        if age > limits.error_age:
-            return Level.ERROR, f"results older than {limits.error_age:g} s"
-        if age > limits.warn_age:
-            return Level.WARN, f"results older than {limits.warn_age:g} s"
-        if self._late[-1][1] > self._late[0][1]:
-            return Level.WARN, "slower than the sensor: old clouds are dropped"
-        return Level.OK, "in time"
-
-    def _timing(self, now: float) -> dict[str, str]:
-        recent = [result for result in self._results if result[0] > now - WINDOW]
-        values = {"output Hz": f"{_rate([when for when, _, _ in recent], now):.2f}"}
-        for name, column in (("age", 1), ("latency", 2)):
-            for percent in (50, 95):
-                at = np.percentile([r[column] for r in recent], percent) if recent else np.nan
-                values[f"{name} p{percent} ms"] = f"{1e3 * at:.1f}"
-        return values
-
-
-def diagnostic_array(
-    node_name: str, hardware_id: str, stamp: object, statuses: Iterable[Status]
-) -> DiagnosticArray:
-    """The message for ``/diagnostics``; ``stamp`` is a builtin_interfaces Time."""
-    array = DiagnosticArray()
-    array.header.stamp = stamp
-    array.status = [
-        DiagnosticStatus(
-            level=bytes([status.level]),
-            name=f"{node_name}: {status.name}",
-            message=status.message,
-            hardware_id=hardware_id,
-            values=[KeyValue(key=key, value=value) for key, value in status.values.items()],
-        )
-        for status in statuses
-    ]
-    return array
+        return self._timing.judge(now, counters, limits)
 
 
 def cloud_facts(cloud: Any, scan: LidarScan) -> dict[str, str]:
@@ -275,12 +207,6 @@ def cloud_facts(cloud: Any, scan: LidarScan) -> dict[str, str]:
         low, middle, high = np.quantile(scan.intensity[::SAMPLE], (0.05, 0.5, 0.95))
         facts["intensity p5 p50 p95"] = f"{low:.3f} {middle:.3f} {high:.3f}"
     return facts
-
-
-def _rate(times: Iterable[float], now: float) -> float:
-    """Events per second within the window; 0 with fewer than two."""
-    recent = [when for when in times if when > now - WINDOW]
-    return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
 
 
 def _period(times: Iterable[float]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,14 @@ from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmentation import Segmentation
 
+if TYPE_CHECKING:
+    from pointdistill_ros.budget import LatencyBudget
+
 
 class SegmenterLike(Protocol):
     """What the node needs of a segmenter: `pointdistill_ros.Segmenter`, or ten lines in a test."""
+
+    max_latency_ms: float
 
     @property
     def label_set(self) -> LabelSet: ...  # noqa: D102
@@ -33,6 +38,10 @@ class SegmenterLike(Protocol):
     @property
     def engine_detail(self) -> str: ...  # noqa: D102
     @property
+    def sheds_load(self) -> bool: ...  # noqa: D102
+    @property
+    def budget(self) -> LatencyBudget | None: ...  # noqa: D102
+    @property
     def num_parameters(self) -> int: ...  # noqa: D102
     def __call__(self, scan: LidarScan) -> Segmentation: ...  # noqa: D102
     def warm_up(self) -> None: ...  # noqa: D102
@@ -40,7 +49,7 @@ class SegmenterLike(Protocol):
 
 
 def load_segmenter(config: ModelConfig) -> SegmenterLike:
-    """The real thing; torch is imported here and not before."""
+    """The real thing, without a latency budget; torch is imported here and not before."""
     try:
         from pointdistill_ros.segmenter import Segmenter
 

@@ -35,9 +35,11 @@ from pointdistill_ros.config import ModelConfig, NodeConfig
 from pointdistill_ros.errors import PointDistillError
 from pointdistill_ros.io.pointcloud2 import DecodeOptions, decode
 from pointdistill_ros.nodes import messages, parameters
-from pointdistill_ros.nodes.diagnostics import SAMPLE, Health, cloud_facts, diagnostic_array
+from pointdistill_ros.nodes.diagnostics import SAMPLE, Health, cloud_facts
 from pointdistill_ros.nodes.model import SegmenterLike, load_segmenter
 from pointdistill_ros.nodes.model_thread import ModelThread
+from pointdistill_ros.nodes.shedding import CloudBudget
+from pointdistill_ros.nodes.status import diagnostic_array
 from pointdistill_ros.nodes.transport import prepare_transport
 from pointdistill_ros.nodes.worker import Counters, Frame, NewestFrameWorker
 from pointdistill_ros.openmp import bound_spinning
@@ -74,6 +76,7 @@ class SegmentationNode(LifecycleNode):
             load_segmenter if segmenter is None else lambda _: segmenter
         )
         self._segmenter: SegmenterLike | None = None
+        self._budget: CloudBudget | None = None
         self._thread: ModelThread | None = None
         self._worker: NewestFrameWorker[PointCloud2, Labelled] | None = None
         self._subscription: Any = None
@@ -110,7 +113,7 @@ class SegmentationNode(LifecycleNode):
             self._health.unloaded(f"cannot load model {self._config.model.path}: {reason}")
             self.get_logger().error(f"cannot load model {self._config.model.path}: {reason}")
             return TransitionCallbackReturn.FAILURE
-        self._segmenter = segmenter
+        self._segmenter, self._budget = segmenter, CloudBudget(segmenter)
         self._health.loaded(
             {
                 "model": segmenter.model_id,
@@ -218,6 +221,7 @@ class SegmentationNode(LifecycleNode):
 
     def _load_and_warm_up(self) -> SegmenterLike:
         segmenter = self._load(self._config.model)
+        segmenter.max_latency_ms = self._config.model.max_latency_ms
         segmenter.warm_up()
         return segmenter
 
@@ -227,7 +231,8 @@ class SegmentationNode(LifecycleNode):
             self._thread = None
         for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
-        self._outputs, self._writers, self._segmenter = {}, {}, None
+        self._outputs, self._writers = {}, {}
+        self._segmenter = self._budget = None
         self._health.unloaded()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
@@ -258,7 +263,8 @@ class SegmentationNode(LifecycleNode):
         )
         scan = decode(cloud, options)
         decoded = time.perf_counter()
-        assert self._segmenter is not None
+        assert self._segmenter is not None and self._budget is not None
+        self._budget.begin(config.model.max_latency_ms)
         segmentation = self._segmenter(scan)
         segmented = time.perf_counter()
         labelled = self._writers["labeled"].write(cloud, segmentation, config.output.layout)
@@ -268,7 +274,9 @@ class SegmentationNode(LifecycleNode):
             self._outputs["~/visualization"].publish(coloured)
         published = time.perf_counter()
         age = self._now() - frame.reference
-        self._health.finished(age, published - began)
+        total = published - began
+        shedding = self._budget.end(total - (segmented - decoded))
+        self._health.finished(age, total, shedding)
         self._health.described(cloud_facts(cloud, scan), self._intensity_warning(scan))
         return Labelled(
             cloud.header,
@@ -277,7 +285,7 @@ class SegmentationNode(LifecycleNode):
                 "age": 1e3 * age,
                 "decode": 1e3 * (decoded - began),
                 "publish": 1e3 * (published - segmented),
-                "total": 1e3 * (published - began),
+                "total": 1e3 * total,
             },
         )
 
@@ -314,7 +322,12 @@ class SegmentationNode(LifecycleNode):
     # parameters and health
 
     def _judge_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
-        return parameters.judge(self._config, changes)[0]
+        verdict, config = parameters.judge(self._config, changes)
+        segmenter = self._segmenter
+        if config.model.max_latency_ms and segmenter is not None and not segmenter.sheds_load:
+            reason = f"engine {segmenter.engine!r} cannot shed load; leave model.max_latency_ms 0"
+            return SetParametersResult(successful=False, reason=reason)
+        return verdict
 
     def _apply_parameters(self, changes: list[Parameter[Any]]) -> None:
         self._config = parameters.judge(self._config, changes)[1]

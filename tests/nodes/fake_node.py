@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointdistill_ros.errors import CheckpointError
+from pointdistill_ros.errors import CheckpointError, ConfigError
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.nodes.segmentation_node import SegmentationNode, spin
 from pointdistill_ros.segmentation import Segmentation
@@ -23,6 +23,7 @@ class AboveOrBelow:
     model_id = "above-or-below"
     weights_sha256 = "0" * 64
     device, engine, engine_detail, num_parameters = "cpu", "fake", "", 0
+    sheds_load, budget = False, None
 
     def __init__(self, milliseconds=0.0, weights=__file__):
         self.seconds = 1e-3 * milliseconds
@@ -37,6 +38,15 @@ class AboveOrBelow:
 
     def intensity_warning(self, intensity):
         return "intensity above 1" if intensity.max(initial=0) > 1 else None
+
+    @property
+    def max_latency_ms(self):
+        return 0.0
+
+    @max_latency_ms.setter
+    def max_latency_ms(self, value):
+        if value:
+            raise ConfigError("engine 'fake' cannot shed load; use max_latency_ms 0")
 
     def warm_up(self):
         if not self.weights.exists():

@@ -68,6 +68,9 @@ def test_refusals_name_file_and_key(data, key):
         (InputConfig, {"intensity_scale": "loud"}),
         (OutputConfig, {"layout": "xyz"}),
         (ModelConfig, {"threads": -1}),
+        (ModelConfig, {"max_latency_ms": -1.0}),
+        (ModelConfig, {"max_latency_ms": float("nan")}),
+        (ModelConfig, {"max_latency_ms": 60001.0}),
         (DiagnosticsConfig, {"silent_after": 0.0}),
     ],
 )

@@ -9,7 +9,9 @@ from builtin_interfaces.msg import Time
 
 from pointdistill_ros.config import DiagnosticsConfig
 from pointdistill_ros.errors import CloudError
-from pointdistill_ros.nodes.diagnostics import HOLD, Health, Level, diagnostic_array
+from pointdistill_ros.nodes.diagnostics import Health
+from pointdistill_ros.nodes.shedding import Shedding
+from pointdistill_ros.nodes.status import HOLD, Level, diagnostic_array
 from pointdistill_ros.nodes.worker import Counters
 
 PERIOD = 0.1
@@ -32,12 +34,12 @@ class Bench:
     def levels(self):
         return {name: status.level for name, status in self.look().items()}
 
-    def drive(self, clouds, age=0.05):
+    def drive(self, clouds, age=0.05, shedding=Shedding()):  # noqa: B008 - frozen
         """Clouds at the sensor's period, each with a result."""
         for _ in range(clouds):
             self.now += PERIOD
             self.health.arrived()
-            self.health.finished(age, age)
+            self.health.finished(age, age, shedding)
             self.look()
 
     def wait_for(self, name, level, limit):
@@ -155,6 +157,53 @@ def test_dropped_clouds_warn_while_they_are_dropped(bench):
     bench.drive(130)
     assert bench.levels()["timing"] == Level.OK
     assert bench.look()["timing"].values["dropped: overwritten"] == "5"
+
+
+def test_load_shedding_warns_while_it_lasts_and_names_its_step(bench):
+    bench.drive(5, shedding=Shedding(100.0, 60.0))
+    timing = bench.look()["timing"]
+    assert (timing.level, timing.message) == (Level.OK, "in time")
+    assert timing.values["degradation"] == "none"
+    bench.drive(5, shedding=Shedding(100.0, 82.34, "near field 2x"))
+    timing = bench.look()["timing"]
+    assert timing.level == Level.WARN
+    assert timing.message == "sheds load to stay within 100 ms: near field 2x"
+    values = ("degradation", "latency budget ms", "predicted ms")
+    assert [timing.values[key] for key in values] == ["near field 2x", "100", "82.3"]
+    assert bench.health.summary == (1, f"timing: {timing.message}")
+    bench.drive(30)
+    timing = bench.look()["timing"]
+    assert timing.level == Level.OK
+    assert [timing.values[key] for key in values] == ["none", "off", "nan"]
+    assert bench.health.summary == (0, "")
+
+
+def test_a_budget_that_cannot_be_kept_is_an_error(bench):
+    bench.drive(5, shedding=Shedding(100.0, 137.2, "voxel cap 1000", exhausted=True))
+    timing = bench.look()["timing"]
+    assert timing.level == Level.ERROR
+    assert timing.message == "cannot stay within 100 ms, 140 ms expected even with voxel cap 1000"
+
+
+def test_the_summary_knows_the_step_of_a_cloud_before_the_next_look(bench):
+    bench.drive(5)
+    bench.health.finished(0.05, 0.05, Shedding(100.0, 90.0, "voxel cap 2000"))
+    reason = "timing: sheds load to stay within 100 ms: voxel cap 2000"
+    assert bench.health.summary == (1, reason)
+    bench.health.unloaded("gone")
+    bench.look()
+    assert bench.health.summary == (2, f"model: gone; {reason}")
+
+
+def test_timing_tells_every_reason_the_worst_first(bench):
+    bench.drive(20, age=1.1, shedding=Shedding(100.0, 90.0, "near field 2x"))
+    bench.counters = Counters(received=20, processed=15, overwritten=5)
+    timing = bench.look()["timing"]
+    assert timing.level == Level.ERROR
+    assert timing.message == (
+        "results older than 1 s; sheds load to stay within 100 ms: near field 2x; "
+        "slower than the sensor: old clouds are dropped"
+    )
 
 
 def test_the_message_carries_level_hardware_and_values(bench):

@@ -50,7 +50,8 @@ def test_every_argument_has_a_description_and_a_valid_default(start):
     arguments, _ = start()
     assert {a.name for a in arguments} >= {
         *("params_file", "model", "namespace", "use_sim_time", "input_topic"),
-        *("device", "autostart", "log_level", "rviz", "dds_transport"),
+        *("device", "engine", "precision", "max_latency_ms"),
+        *("autostart", "log_level", "rviz", "dds_transport"),
     }
     for argument in arguments:
         assert len(argument.kwargs["description"]) > 15, argument.name
@@ -79,7 +80,14 @@ def test_executables_are_installed_programs(start):
 
 
 def test_parameters_exist_with_their_type(start):
-    _, actions = start(model="teacher", device="cuda:1", use_sim_time="true")
+    _, actions = start(
+        model="teacher",
+        device="cuda:1",
+        engine="cuda",
+        precision="float16",
+        max_latency_ms="80",
+        use_sim_time="true",
+    )
     file, overrides = node_of(actions)["parameters"]
     from_file = yaml.safe_load(Path(file).read_text())["/**"]["ros__parameters"]
     for name, value in [*flattened(from_file), *overrides.items()]:
@@ -90,6 +98,9 @@ def test_parameters_exist_with_their_type(start):
         "autostart": True,
         "model.path": "teacher",
         "model.device": "cuda:1",
+        "model.engine": "cuda",
+        "model.precision": "float16",
+        "model.max_latency_ms": 80.0,
     }
 
 

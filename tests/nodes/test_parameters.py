@@ -13,6 +13,7 @@ from pointdistill_ros.nodes.parameters import judge, rebuild, settings
 
 SETTINGS = {setting.name: setting for setting in settings(NodeConfig())}
 LIVE = {
+    "model.max_latency_ms",
     "input.max_age",
     "input.intensity_field",
     "input.intensity_scale",
