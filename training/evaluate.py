@@ -16,7 +16,7 @@ import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +166,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/streets"), help="rendered streets")
     parser.add_argument("--drives", type=int, default=8, help="unseen simulated streets")
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--engine", default="auto", help="auto, native, torch, …; steps take torch")
+    parser.add_argument("--precision", default="float32", help="float32, bfloat16 or float16")
     parser.add_argument(
         "--steps", type=int, nargs="*", default=[], help="of load shedding, 0 = none"
     )
@@ -178,8 +180,12 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
-    engine: Literal["auto", "torch"] = "torch" if args.steps else "auto"
-    segmenter = Segmenter.load(args.weights, engine=engine, threads=args.threads)
+    segmenter = Segmenter.load(
+        args.weights,
+        engine="torch" if args.steps else args.engine,
+        threads=args.threads,
+        precision=args.precision,
+    )
     results: dict[str, Any] = {"weights_sha256": segmenter.weights_sha256}
     if args.steps:
         results["steps"] = dict(evaluate_steps(segmenter, args))
