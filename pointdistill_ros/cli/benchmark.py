@@ -212,7 +212,7 @@ def _print(console: Console, report: Report) -> None:
                 head,
                 justify="right" if is_number else "left",
                 overflow="fold",
-                no_wrap=is_number or head in ("engine", "part"),
+                no_wrap=is_number or head in ("network", "engine", "part"),
             )
         for row in text.rows:
             table.add_row(*row)

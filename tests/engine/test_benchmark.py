@@ -416,12 +416,12 @@ def test_the_tables_show_what_was_measured(checkpoints, fakes, monkeypatch):
     monkeypatch.setattr(sections, "usable_threads", lambda: 0)  # nobody spins
     report = run_benchmark(chosen, TWO_SCANS, clock=fakes.clock)
     titles = [table.title for table in tables(report)]
-    assert "Ratios on large" in titles and "small: 200 points" in titles
+    assert "Times as fast as P1 on large" in titles and "small: 200 points" in titles
     assert "Not measured here" in titles and "Machine" in titles
     page = markdown(report, "plot.svg")
     assert "![Times, scaling and roofline](plot.svg)" in page
     assert "| student | native | 20 | 100 | 100 | 100 | 100 | 200 |" in page
-    assert "| student vs plain teacher | 40.0 × |" in page
+    assert "| best, wall time | 8.00 × | 40.0 × | 4.00 × |" in page
     for table in tables(report):
         assert all(len(row) == len(table.head) for row in table.rows), table.title
     # equal times at both sizes: the exponent of something that does not grow

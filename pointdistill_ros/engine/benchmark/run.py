@@ -17,6 +17,8 @@ __all__ = ["SECTIONS", "Options", "run_benchmark"]
 
 _SHARES = {"timing": 0.55, "one-thread": 0.15, "scaling": 0.15, "busy": 0.15}
 """Of the time; the other sections end by themselves within seconds or a minute."""
+_MEMORY_SECONDS = 8.0
+"""What one process that measures memory needs; kept free of the time above."""
 _TIMED: dict[str, Callable[[Setting, float], None]] = {
     "timing": sections.timing,
     "one-thread": sections.one_thread,
@@ -43,7 +45,8 @@ def run_benchmark(
     while ahead:
         name = ahead[0]
         if name in _TIMED:
-            left = max(0.0, end - time.monotonic())
+            kept = _MEMORY_SECONDS * len(setting.segmenters) if "memory" in ahead else 0.0
+            left = max(0.0, end - kept - time.monotonic())
             shares = sum(_SHARES[other] for other in ahead if other in _SHARES)
             _TIMED[name](setting, left * _SHARES[name] / shares)
         else:

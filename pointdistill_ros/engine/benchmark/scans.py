@@ -48,7 +48,9 @@ def given_scans(paths: Sequence[Path], take: int) -> list[NamedScan]:
             scan = entry.load()
             if not scan.valid.any():
                 raise InputError(f"{path}: scan {entry.name} has no finite point to benchmark on")
-            name = f"{path.resolve().name}/{entry.name}" if path.is_dir() else entry.name
+            name = _shortened(entry.name)
+            if path.is_dir():
+                name = f"{path.resolve().name}/{name}"
             twins = sum(other.name == name for other in found)
             found.append(NamedScan(f"{name} ({twins + 1})" if twins else name, scan))
     return found
@@ -117,6 +119,11 @@ def scaling_scans(sizes: Sequence[int], tell: Callable[[str], None]) -> list[Nam
         tell(f"scanning it in {size} points")
         scans.append(NamedScan(f"{size}", street.scan_of(size)))
     return scans
+
+
+def _shortened(name: str) -> str:
+    """Recordings carry dates and time stamps in their names; both ends tell them apart."""
+    return name if len(name) <= 26 else f"{name[:15]}…{name[-10:]}"
 
 
 def _generator(seed: int, stream: int) -> np.random.Generator:

@@ -32,29 +32,29 @@ def _scans(report: Report) -> list[str]:
 
 def _ratios(report: Report) -> TextTable | None:
     precisions = sorted({row.precision for row in report.rows if row.own}, reverse=True)
-    columns: list[tuple[str, dict[str, float | None]]] = []
-    for title, one_thread in (("", False), (", 1-thread CPU", True)):
-        columns.append((f"best{title}", report.ratios(one_thread=one_thread)))
-        columns += [
+    groups: list[tuple[str, dict[str, float | None]]] = []
+    for title, one_thread in ((", wall time", False), (", 1-thread CPU time", True)):
+        groups.append((f"best{title}", report.ratios(one_thread=one_thread)))
+        groups += [
             (f"{p}{title}", report.ratios(precision=p, one_thread=one_thread)) for p in precisions
         ]
     for scan in _scans(report):
         if scan != report.reference_scan:
-            columns.append((f"best, {scan}", report.ratios(scan)))
-    columns = [column for column in columns if any(v is not None for v in column[1].values())]
+            groups.append((f"best, wall time, {scan}", report.ratios(scan)))
+    names = [n for n in RATIOS if any(values[n] is not None for _, values in groups)]
     rows = [
-        (name.replace("_", " "), *(times(values[name]) for _, values in columns))
-        for name in RATIOS
-        if any(values[name] is not None for _, values in columns)
+        (title, *(times(values[name]) for name in names))
+        for title, values in groups
+        if any(value is not None for value in values.values())
     ]
     found = report.exponent()
     return TextTable(
-        f"Ratios on {report.reference_scan}",
-        ("times as fast as P1", *(title for title, _ in columns)),
+        f"Times as fast as P1 on {report.reference_scan}",
+        ("", *(name.replace("_", " ") for name in names)),
         tuple(rows),
         left=1,
-        note="Medians of wall time, or of CPU time with one thread. Only forms that keep parity "
-        "count." + ("" if found is None else f" Scaling exponent in voxels: {number(found)}."),
+        note="Medians. Only forms that keep parity count."
+        + ("" if found is None else f" Scaling exponent in voxels: {number(found)}."),
     )
 
 
@@ -77,7 +77,6 @@ def _scan(report: Report, scan: str) -> TextTable:
             "CPU",
             "1-thread CPU",
             "peak MB",
-            "first MB",
             "labels =",
             "Δlogit/σ",
             "× P1",
@@ -91,8 +90,7 @@ def _figures(report: Report, row: Row) -> Iterable[str]:
     wall, plain = row.wall, report.row(row.model, PLAIN.name, row.scan).wall
     yield from _spread(wall)
     yield number(row.one_thread.cpu if row.one_thread else None)
-    for size in (row.peak_memory, row.first_memory):
-        yield number(size / 1e6 if size is not None else None)
+    yield number(row.peak_memory / 1e6 if row.peak_memory is not None else None)
     parity = row.parity
     if parity is None or row.form == PLAIN.name:
         yield from (DASH, DASH)
@@ -156,7 +154,7 @@ def _pyramids(report: Report) -> TextTable:
                 grouped(f.stem_pairs),
             )
         )
-    head = ("scan", "network", "voxels per level", "3³ pairs per level", "5³ pairs")
+    head = ("scan", "seen by", "voxels per level", "3³ pairs per level", "5³ pairs")
     return TextTable("Voxels and pairs", head, _distinct(rows, report.scans))
 
 
