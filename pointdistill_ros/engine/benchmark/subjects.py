@@ -135,10 +135,6 @@ def open_form(model: Model, form: Form, device: str, threads: int | None) -> Seg
         )
     except (PointDistillError, ImportError, OSError) as error:
         return str(error).splitlines()[0].replace(f"{build.SOURCES}{os.sep}", "")
-    except KeyError as error:
-        if error.args != (form.engine,):
-            raise
-        return "not part of this version"
 
 
 def compiled_engine(segmenter: Segmenter) -> CpuEngine | None:
