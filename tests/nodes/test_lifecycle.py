@@ -49,6 +49,18 @@ def process_state(pid):
     }
 
 
+def test_an_engine_that_cannot_shed_load_refuses_a_limit_at_configure(bench, start_node):
+    start_node(*MANUAL, "-p", "model.max_latency_ms:=50.0")
+    assert not bench.change_state("configure")
+    assert bench.state() == "unconfigured"
+    reason = "cannot load model student: engine 'fake' cannot shed load; use max_latency_ms 0"
+    bench.until(lambda: model_status(bench) == (b"\x02", reason))
+    assert bench.set_parameters(model__max_latency_ms=0.0) == (True, "")
+    assert bench.change_state("configure")
+    refused, reason = bench.set_parameters(model__max_latency_ms=50.0)
+    assert not refused and "engine 'fake' cannot shed load" in reason
+
+
 def test_without_autostart_the_manager_leads(bench, start_node, cloud):
     start_node(*MANUAL)
     assert bench.state() == "unconfigured"

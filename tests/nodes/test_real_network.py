@@ -55,6 +55,61 @@ def test_the_node_says_what_the_library_says(client, start_node, cloud, weights)
     assert "Traceback" not in node.log.read_text()
 
 
+def test_load_is_shed_to_keep_a_limit_that_may_change(client, start_node, cloud, weights):
+    """A limit that no machine can keep; then off; then one that every machine keeps."""
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    from pointdistill_ros.model.degradation import LADDER
+
+    msg = pytest.importorskip("pointdistill_ros.msg", reason="our messages are not built")
+    limit, last, stats = "model.max_latency_ms:=0.01", LADDER[-1], f"{NODE}/stats"
+    start_node(
+        *("--ros-args", "-p", f"model.path:={weights}", "-p", "model.threads:=1", "-p", limit),
+        *("-p", "diagnostics.warn_age:=60.0", "-p", "diagnostics.error_age:=60.0"),
+        *("-p", "diagnostics.silent_after:=60.0"),  # on a busy machine these would be reasons, too
+        program=PROGRAM,
+    )
+    client.listen(msg.SegmentationStats, stats)
+    client.listen(DiagnosticArray, "/diagnostics")
+    points = client.publisher()
+    client.until(points.get_subscription_count, timeout=60)
+    client.until(lambda: client.node.count_publishers(stats))
+    client.spin(0.3)
+
+    def label(seed):
+        before = len(client.got[stats])
+        points.publish(cloud(3000, seed=seed))
+        client.until(lambda: len(client.got[stats]) > before)
+        return client.got[stats][-1]
+
+    def timing():
+        statuses = [s for a in client.got["/diagnostics"][-1:] for s in a.status]
+        return next(s for s in statuses if s.name.endswith(": timing"))
+
+    def told():
+        return {entry.key: entry.value for entry in timing().values}
+
+    shed = label(1)
+    assert shed.health == shed.ALARM
+    assert shed.degradation.startswith("timing: cannot stay within 0.01 ms, ")
+    assert shed.degradation.endswith(f" ms expected even with {last.name}")
+    assert 0 < shed.voxels <= last.max_voxels
+    assert shed.valid_points == shed.points == 3000
+    client.until(lambda: told()["degradation"] == last.name)
+    assert (timing().level, told()["latency budget ms"]) == (b"\x02", "0.01")
+    assert timing().message in shed.degradation
+    assert 0 < float(told()["predicted ms"]) < 60_000
+
+    for limit, shown in ((0.0, "off"), (60_000.0, "60000")):
+        assert client.set_parameters(model__max_latency_ms=limit) == (True, "")
+        assert label(2).voxels > last.max_voxels, "all voxels stay"
+        client.until(lambda shown=shown: told()["latency budget ms"] == shown)
+        assert told()["degradation"] == "none"
+    client.until(lambda: timing().message == "in time")
+    calm = label(3)  # after a pause, which the input may call a late cloud
+    assert calm.health < calm.ALARM and "timing" not in calm.degradation
+
+
 def test_a_missing_checkpoint_is_named(client, start_node, tmp_path):
     node = start_node(
         "--ros-args", "-p", f"model.path:={tmp_path}/none.safetensors", program=PROGRAM

@@ -225,6 +225,9 @@ def test_parameters_change_live_and_bad_sets_are_refused_whole(bench, start_node
         ({"input__max_age": -1.0}, "out of range"),
         ({"input__max_age": "long"}, "type"),
         ({"model__path": "other"}, "read-only"),
+        ({"model__max_latency_ms": -1.0}, "out of range"),
+        ({"model__max_latency_ms": float("nan")}, "out of range"),
+        ({"model__max_latency_ms": 50.0}, "engine 'fake' cannot shed load"),
         ({"input__depth": 3}, "read-only"),
     ]
     for changes, reason in refused:
@@ -292,6 +295,8 @@ def test_interrupt_ends_with_code_0_and_no_traceback(bench, start_node, cloud, b
         ("input.max_age:=-1.0", "parameter input.max_age"),
         ("input.max_age:=soon", "parameter input.max_age"),
         ("output.layout:=xyz", "output.layout must be one of"),
+        ("model.max_latency_ms:=-1.0", "parameter model.max_latency_ms"),
+        ("model.max_latency_ms:=.nan", "parameter model.max_latency_ms"),
         ("input.max_agee:=1.0", "no parameter input.max_agee; known: autostart"),
     ],
 )
