@@ -52,6 +52,7 @@ class Segmenter:
         self.network = network.to(device).eval()
         self.meta = meta
         self.device = device
+        self.precision = precision
         self.weights_sha256 = weights_sha256
         self._warned_intensity = False
         self._engine = make_engine(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pointdistill_ros.errors import PointDistillError
+from pointdistill_ros.errors import ConfigError, PointDistillError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from pointdistill_ros.engine.interface import Precision
     from pointdistill_ros.io.source import BagMessage
     from pointdistill_ros.segmenter import Segmenter
 
@@ -30,7 +31,7 @@ SIMULATED_FRAMES = 40
 LIDAR = "hdl32e"
 SEED = 100_024
 """Of the simulated drive; training uses seeds below 100 000 only."""
-FLOOR = 0.78
+FLOOR = 0.72
 """Least accuracy of the shipped student on the simulated drive; below it something is broken."""
 
 RESULT_TIMEOUT = 30.0
@@ -91,10 +92,10 @@ def demo(
     """Play a drive over DDS through the segmentation node and keep what comes back.
 
     The node runs in a process of its own, as in a robot. The simulated drive keeps the pace of its
-    sensor, 10 Hz, unless this machine is too slow for that. Your own clouds each wait for the
-    labels of the one before, so that none is lost; --live keeps their pace, too. Writes a bag with
-    input and labelled clouds, pictures and summary.json. Exit code 1 where clouds are lost
-    or the simulated drive's accuracy is below what was recorded.
+    sensor, 10 Hz, in float32 or else bfloat16, unless this machine is too slow for that. Your own
+    clouds each wait for the labels of the one before, so that none is lost; --live keeps their
+    pace, too. Writes a bag with input and labelled clouds, pictures and summary.json. Exit code 1
+    where clouds are lost or the simulated drive's accuracy is below what was recorded.
     """
     from rich.console import Console
 
@@ -112,7 +113,10 @@ def demo(
     played = _prepare(source, output, frames, topic, console)
     output.mkdir(parents=True, exist_ok=True)
     if live is None:
-        live = played.simulated and _keeps_pace(played, segmenter, PERIOD / rate, console)
+        fast = None
+        if played.simulated:
+            fast = _keep_pace(played, segmenter, model, PERIOD / rate, console)
+        live, segmenter = fast is not None, fast or segmenter
     summary = _run(played, output, model, segmenter, rate, live, console)
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _print(summary, output, console)
@@ -121,20 +125,35 @@ def demo(
         raise typer.Exit(1)
 
 
-def _keeps_pace(played: Played, segmenter: Segmenter, period: float, console: Console) -> bool:
-    """Whether the network is done with a cloud well before the next one comes."""
+def _keep_pace(
+    played: Played, segmenter: Segmenter, model: str, period: float, console: Console
+) -> Segmenter | None:
+    """A segmenter that is done with a cloud well before the next one comes, the most exact one.
+
+    None where this machine has none.
+    """
     from pointdistill_ros.io.open import open_scans
+    from pointdistill_ros.segmenter import Segmenter
 
     _, scan = next(iter(open_scans(played.bag, played.topic)))
-    segmenter(scan)  # warm
-    seconds = sorted(1e-3 * segmenter(scan).timing["total"] for _ in range(3))[1]
-    if seconds <= SHARE * period:
-        return True
+    tried = []
+    precisions: tuple[Precision, ...] = "float32", "bfloat16"
+    for precision in precisions:
+        if precision != "float32":
+            try:
+                segmenter = Segmenter.load(model, device="cpu", precision=precision)
+            except ConfigError:  # not on this CPU
+                continue
+        segmenter(scan)  # warm
+        seconds = sorted(1e-3 * segmenter(scan).timing["total"] for _ in range(3))[1]
+        if seconds <= SHARE * period:
+            return segmenter
+        tried.append(f"{1e3 * seconds:.0f} ms ({segmenter.engine}, {precision})")
     console.print(
-        f"one cloud takes {1e3 * seconds:.0f} ms here (engine {segmenter.engine}), the sensor "
-        f"sends one every {1e3 * period:.0f} ms: each cloud waits for the labels of the one before"
+        f"one cloud takes {' or '.join(tried)} here, the sensor sends one every "
+        f"{1e3 * period:.0f} ms: each cloud waits for the labels of the one before"
     )
-    return False
+    return None
 
 
 def _prepare(
@@ -220,7 +239,7 @@ def _run(
         BagReader(played.bag) as reader,
         BagWriter(labelled) as bag,
         console.status("starting the segmentation node in its own process") as status,
-        NodeProcess(model, output / "node.log"),
+        NodeProcess(model, output / "node.log", segmenter.precision),
     ):
         recording = Recording(
             bag, reader, (played.topic, OUTPUT), segmenter.label_set, segmenter.model_id

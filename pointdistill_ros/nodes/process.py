@@ -31,15 +31,19 @@ class NodeProcess:
     Reliable input and no age limit: every cloud is worth an answer here, however slow the machine.
     """
 
-    def __init__(self, model: str, log: Path, timeout: float = 60.0) -> None:
+    def __init__(
+        self, model: str, log: Path, precision: str = "float32", timeout: float = 60.0
+    ) -> None:
         """``model``: shipped name or checkpoint; ``log``: where the node's output goes."""
         self._model, self._log, self._timeout = model, log, timeout
+        self._precision = precision
 
     def __enter__(self) -> NodeProcess:
         """Start it and wait until it is active. Raises PointDistillError with the node's reason."""
         prepare_transport()
         parameters = {
             "model.path": f"'{self._model}'",  # quoted: a YAML string, whatever the name looks like
+            "model.precision": self._precision,
             "input.reliability": "reliable",
             "input.max_age": "0.0",
         }
