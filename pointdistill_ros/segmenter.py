@@ -150,15 +150,14 @@ class Segmenter:
         return float(self.meta.grid_size * (1 << (MAX_DEPTH - 1)) - self.meta.grid_size)
 
     def warm_up(self) -> None:
-        """A small scan through everything, so that the first real one is not slower.
+        """One small scan through everything, so that the first real one is not slower.
 
-        Twice with a budget, which takes the faster one as its first measure.
+        Without the budget: a cold scan is no measure of what a real one takes.
         """
         rng = np.random.default_rng(0)
         xyz = rng.uniform(-20, 20, (5000, 3)).astype(np.float32)
         intensity = np.full(len(xyz), self.meta.intensity.median, np.float32)
-        for _ in range(1 if self.budget is None else 2):
-            self(LidarScan(xyz, intensity))
+        self._engine(xyz, intensity)
 
     def batch(self, scans: Iterable[LidarScan]) -> list[Segmentation]:
         """Segment several scans; each gets exactly the labels it gets alone."""
