@@ -4,7 +4,7 @@
 - predicts the cost of every step from the voxels this very scan would leave, before any is dropped:
   a crowded scan is met at once, not after it was late
 - down at once, as far as needed; up only after ``PATIENCE`` scans with a margin, and twice as many
-  to a step where that proved wrong the last time
+  to a step where that proved wrong the last time; the first ``LEARNING`` scans go both ways
 - one slow scan changes nothing: speeds are medians
 Not here: dropping voxels (model/thinning.py), threads, ROS.
 """
@@ -28,6 +28,8 @@ FITS, RETURNS = 0.9, 0.8
 """Share of the budget that a prediction may take to stay, and to come back."""
 PATIENCE, MOST_PATIENCE = 20, 640
 """Scans with margin before coming back: at first, and after it failed again and again."""
+LEARNING = 4
+"""Scans at the start that are followed both ways at once: the first ones are cold and slow."""
 PROBATION = 60
 """Scans within which a new descent means that coming back had failed."""
 
@@ -74,6 +76,11 @@ class CostModel:
         if self._squares > _MEMORY:
             self._products *= _MEMORY / self._squares
             self._squares = _MEMORY
+
+    @property
+    def learning(self) -> bool:
+        """Too few scans yet to tell a slow machine from a cold start."""
+        return len(self._recent) < LEARNING
 
     def predict(self, work: float) -> float:
         """Expected seconds; 0 before anything was observed."""
@@ -175,6 +182,9 @@ class LatencyBudget:
             if self._since_return < PROBATION:
                 self._patience[self._step] = min(2 * self._patience[self._step], MOST_PATIENCE)
             self._step, self._waited, self._since_return = lowest, 0, PROBATION
+            return
+        if self.model.learning:
+            self._step, self._waited = lowest, 0
             return
         candidate = self._first_within(RETURNS)
         if candidate >= self._step:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pointdistill_ros.budget import (
     FITS,
+    LEARNING,
     PATIENCE,
     RETURNS,
     CostModel,
@@ -19,6 +20,7 @@ from pointdistill_ros.budget import (
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.degradation import LADDER
+from pointdistill_ros.model.thinning import VoxelCounts
 
 COSTS = (10.0, 4.0, 4.0, 4.0, 4.0)
 FULL = 40_000
@@ -135,7 +137,8 @@ def test_a_load_that_wobbles_about_the_limit_moves_once():
     for _ in range(10):
         machine.run(3 * PATIENCE)
         machine.run(3 * PATIENCE, voxels=int(0.94 * FULL))
-    assert machine.steps[1] > 0 and machine.changes(since=1) == 0
+    settled = LEARNING + 1  # the first scans are followed both ways
+    assert machine.steps[settled] > 0 and machine.changes(since=settled) == 0
 
 
 def test_a_return_that_fails_is_tried_ever_more_rarely():
@@ -264,7 +267,7 @@ def test_any_trace_is_bounded_repeatable_and_climbs_slowly(trace, budget_ms):
     assert all(0 <= step < len(LADDER) for step in steps)
     moved = 0
     for i, (before, after) in enumerate(pairwise(steps), 1):
-        assert after >= before or i - moved >= PATIENCE
+        assert after >= before or i - moved >= PATIENCE or i < LEARNING
         moved = i if after != before else moved
 
 
@@ -315,3 +318,20 @@ def test_row_costs_follow_the_shape_of_the_network():
     assert wider[0] > costs[0] and wider[1:] == costs[1:]
     longer = row_costs(PTv3Config(patch_sizes=(1024, 1024, 1024, 1024, 2048)))
     assert longer[4] > costs[4] and longer[:4] == costs[:4]
+
+
+def test_a_cold_start_does_not_shed_for_long():
+    """The first scan takes three times as long as the rest: two scans later all is as it was."""
+    clock = [0.0]
+    budget = LatencyBudget(300, [1.0], clock=lambda: clock[0])
+    counts = VoxelCounts((40_000,), 20_000, 30_000).rows(budget.steps)
+    steps = []
+    for scan in range(8):
+        budget.begin()
+        step = budget.choose(counts)
+        steps.append(step.step)
+        seconds = 0.25 * (counts[step.step][0] / 40_000) ** 0.8
+        clock[0] += 3 * seconds if scan == 0 else seconds
+        budget.end()
+    assert steps[0] == 0 and steps[1] > 0
+    assert steps[3:] == [0] * 5
