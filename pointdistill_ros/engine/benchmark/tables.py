@@ -33,14 +33,14 @@ def _scans(report: Report) -> list[str]:
 def _ratios(report: Report) -> TextTable | None:
     precisions = sorted({row.precision for row in report.rows if row.own}, reverse=True)
     groups: list[tuple[str, dict[str, float | None]]] = []
-    for title, one_thread in ((", wall time", False), (", 1-thread CPU time", True)):
+    for title, one_thread in ((", wall", False), (", 1-thread CPU", True)):
         groups.append((f"best{title}", report.ratios(one_thread=one_thread)))
         groups += [
             (f"{p}{title}", report.ratios(precision=p, one_thread=one_thread)) for p in precisions
         ]
     for scan in _scans(report):
         if scan != report.reference_scan:
-            groups.append((f"best, wall time, {scan}", report.ratios(scan)))
+            groups.append((f"best, wall, {scan}", report.ratios(scan)))
     names = [n for n in RATIOS if any(values[n] is not None for _, values in groups)]
     rows = [
         (title, *(times(values[name]) for name in names))
