@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from pointdistill_ros.engine.benchmark.report import Report
-    from pointdistill_ros.engine.benchmark.run import Options
+    from pointdistill_ros.benchmark.report import Report
+    from pointdistill_ros.benchmark.run import Options
 
 _WIDTH = 132
 
@@ -100,11 +100,11 @@ def benchmark(
     """
     from rich.console import Console
 
-    from pointdistill_ros.engine.benchmark.baseline import read_baseline
-    from pointdistill_ros.engine.benchmark.page import markdown as page
-    from pointdistill_ros.engine.benchmark.plot import check_plot_path, save_plot
-    from pointdistill_ros.engine.benchmark.run import SECTIONS, Options
-    from pointdistill_ros.engine.benchmark.subjects import FORMS, forms_named
+    from pointdistill_ros.benchmark.baseline import read_baseline
+    from pointdistill_ros.benchmark.page import markdown as page
+    from pointdistill_ros.benchmark.plot import check_plot_path, save_plot
+    from pointdistill_ros.benchmark.run import SECTIONS, Options
+    from pointdistill_ros.benchmark.subjects import FORMS, forms_named
 
     # everything that can be refused is refused before anything is measured
     before = read_baseline(baseline) if baseline else None
@@ -142,8 +142,8 @@ def benchmark(
 
 
 def _measure(options: Options, paths: list[Path], take: int) -> Report:
-    from pointdistill_ros.engine.benchmark.run import run_benchmark
-    from pointdistill_ros.engine.benchmark.scans import Street, given_scans
+    from pointdistill_ros.benchmark.run import run_benchmark
+    from pointdistill_ros.benchmark.scans import Street, given_scans
 
     with _Bar() as bar:
         bar.begin("reading scans" if paths else "simulating scans")
@@ -200,7 +200,7 @@ class _Bar:
 def _print(console: Console, report: Report) -> None:
     from rich.table import Table
 
-    from pointdistill_ros.engine.benchmark.tables import tables
+    from pointdistill_ros.benchmark.tables import tables
 
     for text in tables(report):
         table = Table(title=text.title, title_justify="left", caption=text.note or None)
@@ -222,7 +222,7 @@ def _print(console: Console, report: Report) -> None:
 
 def _gate(console: Console, report: Report, before: dict[str, object], max_slowdown: float) -> bool:
     """Say which ratios became worse than the baseline; True where none did."""
-    from pointdistill_ros.engine.benchmark.baseline import gate_group, regressions
+    from pointdistill_ros.benchmark.baseline import gate_group, regressions
 
     now = report.to_dict()
     group = gate_group(now, before)

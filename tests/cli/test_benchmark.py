@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from pointdistill_ros.benchmark import peaks
 from pointdistill_ros.checkpoint import save_checkpoint
 from pointdistill_ros.cli import main
-from pointdistill_ros.engine.benchmark import peaks
 from tests.tiny import tiny_meta, tiny_network
 
 command = importlib.import_module("pointdistill_ros.cli.benchmark")

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pointdistill_ros.engine.benchmark.parity import Parity
-from pointdistill_ros.engine.benchmark.subjects import PLAIN
-from pointdistill_ros.engine.benchmark.timing import Spread
+from pointdistill_ros.benchmark.parity import Parity
+from pointdistill_ros.benchmark.subjects import PLAIN
+from pointdistill_ros.benchmark.timing import Spread
 from pointdistill_ros.io.atomic import atomic_path
 
 FORMAT = 1

@@ -5,7 +5,7 @@ The process loads network and engine and labels a small part of the scan; its re
 is the floor. The kernel's high-water mark minus the floor is the figure: once for the first whole
 scan, while buffers grow, and once for the scans after it. On a GPU it is the allocator's peak minus
 what was allocated before. Linux only; this file is also the program of that process
-(``python -m pointdistill_ros.engine.benchmark.memory``).
+(``python -m pointdistill_ros.benchmark.memory``).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def measure(job: Job) -> Memory | str:
     """In the process itself."""
     import torch
 
-    from pointdistill_ros.engine.benchmark.subjects import (
+    from pointdistill_ros.benchmark.subjects import (
         Form,
         compiled_engine,
         load_model,

@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from pointdistill_ros.engine.benchmark import parity as parity_of
-from pointdistill_ros.engine.benchmark.machine import describe_machine
-from pointdistill_ros.engine.benchmark.report import (
+from pointdistill_ros.benchmark import parity as parity_of
+from pointdistill_ros.benchmark.machine import describe_machine
+from pointdistill_ros.benchmark.report import (
     Missing,
     Report,
     Row,
     ScanFacts,
 )
-from pointdistill_ros.engine.benchmark.roofline import Geometry
-from pointdistill_ros.engine.benchmark.scans import NamedScan, reference
-from pointdistill_ros.engine.benchmark.subjects import (
+from pointdistill_ros.benchmark.roofline import Geometry
+from pointdistill_ros.benchmark.scans import NamedScan, reference
+from pointdistill_ros.benchmark.subjects import (
     PLAIN,
     Form,
     Model,
@@ -27,7 +27,7 @@ from pointdistill_ros.engine.benchmark.subjects import (
     load_model,
     open_form,
 )
-from pointdistill_ros.engine.benchmark.timing import (
+from pointdistill_ros.benchmark.timing import (
     Clock,
     Progress,
     Rounds,

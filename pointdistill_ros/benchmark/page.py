@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from pointdistill_ros.engine.benchmark.report import Report
-from pointdistill_ros.engine.benchmark.tables import tables
+from pointdistill_ros.benchmark.report import Report
+from pointdistill_ros.benchmark.tables import tables
 
 
 def markdown(report: Report, plot: str | None = None) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointdistill_ros.engine.benchmark.report import Report, Row
-from pointdistill_ros.engine.benchmark.subjects import PLAIN
-from pointdistill_ros.engine.benchmark.text_table import number
+from pointdistill_ros.benchmark.report import Report, Row
+from pointdistill_ros.benchmark.subjects import PLAIN
+from pointdistill_ros.benchmark.text_table import number
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.io.atomic import atomic_path
 

@@ -18,18 +18,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointdistill_ros.checkpoint import save_checkpoint
-from pointdistill_ros.engine.benchmark import memory, peaks, scans, sections, setting
-from pointdistill_ros.engine.benchmark.baseline import gate_group, read_baseline, regressions
-from pointdistill_ros.engine.benchmark.busy import busy_machine
-from pointdistill_ros.engine.benchmark.machine import Load, read_load, used_by_others
-from pointdistill_ros.engine.benchmark.page import markdown
-from pointdistill_ros.engine.benchmark.parity import compare, prepare
-from pointdistill_ros.engine.benchmark.report import ScalingPoint, exponent
-from pointdistill_ros.engine.benchmark.roofline import Geometry, Work, count, limit_seconds, total
-from pointdistill_ros.engine.benchmark.run import SECTIONS, Options, run_benchmark
-from pointdistill_ros.engine.benchmark.scans import NamedScan, Street, given_scans
-from pointdistill_ros.engine.benchmark.subjects import (
+from pointdistill_ros.benchmark import memory, peaks, scans, sections, setting
+from pointdistill_ros.benchmark.baseline import gate_group, read_baseline, regressions
+from pointdistill_ros.benchmark.busy import busy_machine
+from pointdistill_ros.benchmark.machine import Load, read_load, used_by_others
+from pointdistill_ros.benchmark.page import markdown
+from pointdistill_ros.benchmark.parity import compare, prepare
+from pointdistill_ros.benchmark.report import ScalingPoint, exponent
+from pointdistill_ros.benchmark.roofline import Geometry, Work, count, limit_seconds, total
+from pointdistill_ros.benchmark.run import SECTIONS, Options, run_benchmark
+from pointdistill_ros.benchmark.scans import NamedScan, Street, given_scans
+from pointdistill_ros.benchmark.subjects import (
     PLAIN,
     Form,
     Model,
@@ -37,9 +36,10 @@ from pointdistill_ros.engine.benchmark.subjects import (
     forms_named,
     load_model,
 )
-from pointdistill_ros.engine.benchmark.tables import tables
-from pointdistill_ros.engine.benchmark.text_table import number
-from pointdistill_ros.engine.benchmark.timing import Clock, Rounds, plan_runs, spread
+from pointdistill_ros.benchmark.tables import tables
+from pointdistill_ros.benchmark.text_table import number
+from pointdistill_ros.benchmark.timing import Clock, Rounds, plan_runs, spread
+from pointdistill_ros.checkpoint import save_checkpoint
 from pointdistill_ros.errors import ConfigError, InputError
 from pointdistill_ros.io.binfile import write_kitti
 from pointdistill_ros.model import attention
@@ -545,7 +545,7 @@ def test_a_busy_machine_is_quiet_again_whatever_happens():
 def test_spinning_processes_do_not_outlive_a_killed_benchmark():
     program = (
         "import time\n"
-        "from pointdistill_ros.engine.benchmark.busy import busy_machine\n"
+        "from pointdistill_ros.benchmark.busy import busy_machine\n"
         "with busy_machine(1) as pids:\n"
         "    print(pids[0], flush=True)\n"
         "    time.sleep(60)\n"
@@ -595,7 +595,7 @@ def test_peak_memory_counts_what_a_scan_needs(monkeypatch, tmp_path):
             held = np.ones(size if len(scan) > 100 else 8, np.uint8)
             return segmentation(held[: len(scan)])
 
-    from pointdistill_ros.engine.benchmark import subjects
+    from pointdistill_ros.benchmark import subjects
 
     monkeypatch.setattr(subjects, "load_model", lambda *_: None)
     monkeypatch.setattr(subjects, "open_form", lambda *_: Greedy(FakeTime(), "greedy", 0.0))

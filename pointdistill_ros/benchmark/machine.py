@@ -17,7 +17,7 @@ from pointdistill_ros.engine.library import EngineMissingError
 
 _FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd", "bf16")
 _CPU0 = Path("/sys/devices/system/cpu/cpu0")
-_PACKAGE = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def describe_machine(device: str, threads: int) -> dict[str, str]:

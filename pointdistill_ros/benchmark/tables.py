@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pointdistill_ros.engine.benchmark.report import RATIOS, Report, Row, ScanFacts
-from pointdistill_ros.engine.benchmark.subjects import PLAIN
-from pointdistill_ros.engine.benchmark.text_table import (
+from pointdistill_ros.benchmark.report import RATIOS, Report, Row, ScanFacts
+from pointdistill_ros.benchmark.subjects import PLAIN
+from pointdistill_ros.benchmark.text_table import (
     DASH,
     TextTable,
     grouped,
@@ -15,7 +15,7 @@ from pointdistill_ros.engine.benchmark.text_table import (
     number,
     times,
 )
-from pointdistill_ros.engine.benchmark.timing import Spread
+from pointdistill_ros.benchmark.timing import Spread
 
 
 def tables(report: Report) -> list[TextTable]:

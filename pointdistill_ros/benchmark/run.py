@@ -6,12 +6,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from pointdistill_ros.engine.benchmark import sections
-from pointdistill_ros.engine.benchmark.machine import read_load, used_by_others
-from pointdistill_ros.engine.benchmark.report import Report
-from pointdistill_ros.engine.benchmark.scans import NamedScan
-from pointdistill_ros.engine.benchmark.setting import SECTIONS, Options, Setting
-from pointdistill_ros.engine.benchmark.timing import Clock, Progress
+from pointdistill_ros.benchmark import sections
+from pointdistill_ros.benchmark.machine import read_load, used_by_others
+from pointdistill_ros.benchmark.report import Report
+from pointdistill_ros.benchmark.scans import NamedScan
+from pointdistill_ros.benchmark.setting import SECTIONS, Options, Setting
+from pointdistill_ros.benchmark.timing import Clock, Progress
 
 __all__ = ["SECTIONS", "Options", "run_benchmark"]
 

@@ -11,24 +11,24 @@ from dataclasses import asdict
 
 import torch
 
-from pointdistill_ros.engine.benchmark import parity as parity_of
-from pointdistill_ros.engine.benchmark.busy import busy_machine
-from pointdistill_ros.engine.benchmark.memory import Memory, peak_memory
-from pointdistill_ros.engine.benchmark.peaks import measure_peaks
-from pointdistill_ros.engine.benchmark.report import (
+from pointdistill_ros.benchmark import parity as parity_of
+from pointdistill_ros.benchmark.busy import busy_machine
+from pointdistill_ros.benchmark.memory import Memory, peak_memory
+from pointdistill_ros.benchmark.peaks import measure_peaks
+from pointdistill_ros.benchmark.report import (
     BusyRow,
     RooflineRow,
     ScalingPoint,
 )
-from pointdistill_ros.engine.benchmark.roofline import Peaks, count, limit_seconds, total
-from pointdistill_ros.engine.benchmark.scans import scaling_scans
-from pointdistill_ros.engine.benchmark.setting import Setting
-from pointdistill_ros.engine.benchmark.subjects import (
+from pointdistill_ros.benchmark.roofline import Peaks, count, limit_seconds, total
+from pointdistill_ros.benchmark.scans import scaling_scans
+from pointdistill_ros.benchmark.setting import Setting
+from pointdistill_ros.benchmark.subjects import (
     PLAIN,
     Form,
     Model,
 )
-from pointdistill_ros.engine.benchmark.timing import (
+from pointdistill_ros.benchmark.timing import (
     median_parts,
     spread,
 )

@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from pointdistill_ros.engine.benchmark.roofline import Peaks
+from pointdistill_ros.benchmark.roofline import Peaks
 from pointdistill_ros.engine.library import EngineMissingError, load_library
 
 _TRIES = 7

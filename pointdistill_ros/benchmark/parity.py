@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pointdistill_ros.engine.benchmark.roofline import Geometry
-from pointdistill_ros.engine.benchmark.subjects import Model, compiled_engine
+from pointdistill_ros.benchmark.roofline import Geometry
+from pointdistill_ros.benchmark.subjects import Model, compiled_engine
 from pointdistill_ros.engine.voxelwise import VoxelwiseEngine
 from pointdistill_ros.model.curves import MAX_DEPTH
 from pointdistill_ros.model.pyramid import VoxelPyramid, build_pyramid
