@@ -130,7 +130,7 @@ def _candidates(network: PTv3, device: str, precision: Precision) -> list[Engine
             if available_tiers(precision):
                 names.append("native")
         except EngineMissingError as error:
-            _warn_once(f"CPU engine missing, PyTorch does the same slower: {error}")
+            _warn_once(f"CPU engine missing, the others do the same slower: {error}")
         except ConfigError as error:
             _warn_once(str(error))
     if device.startswith("cuda"):

@@ -32,7 +32,8 @@ def no_library(monkeypatch):
     library.load_library.cache_clear()
 
 
-def test_without_a_compiled_engine_torch_runs_with_one_warning(no_library, caplog):
+def test_without_a_compiled_engine_torch_runs_with_one_warning(no_library, caplog, monkeypatch):
+    monkeypatch.setattr(choice, "find_spec", lambda _: None)  # no ONNX Runtime, no OpenVINO either
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert choice.make_engine("auto", tiny_network(), GRID, REACH).name == "torch"

@@ -90,11 +90,17 @@ class Client:
     def call(self, kind, service, timeout=15.0, **fields):
         client = self.node.create_client(kind, service)
         try:
-            assert client.wait_for_service(timeout), f"no service {service}"
-            future = client.call_async(kind.Request(**fields))
-            self.executor.spin_until_future_complete(future, timeout)
-            assert future.done(), f"{service} did not answer within {timeout} s"
-            return future.result()
+            # A server may see a new client later than the client sees the server, and then its
+            # answer is lost: give it a moment, and ask again where asking changes nothing.
+            reads = kind.__name__.startswith("Get")
+            for _ in range(3 if reads else 1):
+                assert client.wait_for_service(timeout), f"no service {service}"
+                self.spin(0.02 if reads else 0.2)
+                future = client.call_async(kind.Request(**fields))
+                self.executor.spin_until_future_complete(future, timeout / (3 if reads else 1))
+                if future.done():
+                    return future.result()
+            raise AssertionError(f"{service} did not answer within {timeout} s")
         finally:
             self.node.destroy_client(client)
 
