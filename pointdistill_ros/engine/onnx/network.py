@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """PTv3 as an ONNX graph: written node by node, so that it stays small and its names stay stable.
 
-- geometry comes in as indices (onnx_inputs.py), all sizes are dynamic
+- geometry comes in as indices (inputs.py), all sizes are dynamic
 - folded exactly, in float64: convolution and the linear after it, BatchNorm into stem and
   unpooling, 1/√d into the queries; the norm of a pooling stays behind its maximum (scales may be
   negative)
