@@ -15,6 +15,7 @@ from pointdistill_ros.benchmark.roofline import Peaks
 from pointdistill_ros.engine.library import EngineMissingError, load_library
 
 _TRIES = 7
+_TURNS = 20
 _KINDS = ("float32", "bfloat16")
 _COPY_BYTES = 1 << 28
 """Well above any cache."""
@@ -26,10 +27,13 @@ def measure_peaks(device: str, threads: int) -> Peaks:
     probe = None if device != "cpu" else _native_probe()
     if probe is None:
         return _torch_peaks(device, threads)
-    flops = {kind: probe(i, threads) for i, kind in enumerate(_KINDS)}
+    # in turns: what disturbs the machine for a moment must not halve one of them alone
+    turns = [probe(threads) for _ in range(_TURNS)]
+    *rates, copy = (max(kind) for kind in zip(*turns, strict=True))
+    flops = dict(zip(_KINDS, rates, strict=True))
     return Peaks(
         {kind: rate for kind, rate in flops.items() if rate > 0},
-        probe(2, threads),
+        copy,
         "multiply-adds in registers, copy of 256 MiB",
     )
 
@@ -42,9 +46,9 @@ class _Probe:
         self._probe.restype = ctypes.c_double
         self._probe.argtypes = [ctypes.c_int32, ctypes.c_int32]
 
-    def __call__(self, kind: int, threads: int) -> float:
-        """FLOP/s or bytes/s, best of some tries."""
-        return max(float(self._probe(kind, threads)) for _ in range(_TRIES))
+    def __call__(self, threads: int) -> list[float]:
+        """FLOP/s of both kinds and bytes/s, each measured once."""
+        return [float(self._probe(kind, threads)) for kind in (0, 1, 2)]
 
 
 def _native_probe() -> _Probe | None:

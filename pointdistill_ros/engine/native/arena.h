@@ -44,23 +44,23 @@ class Arena {
     taken_ = mark.taken;
   }
 
-  // Forget everything. Several chunks, which waste their ends, become one of the most that was ever
-  // in use at a time, so that the next scan of this size fits at once.
+  // Forget everything. Several chunks, which waste their ends, become one of twice the most that was
+  // ever in use at a time, so that the next scans of about this size fit at once.
   void reset() {
     if (chunks_.size() > 1) {
       release();
-      add_chunk(peak_);
+      add_chunk(2 * peak_);
     }
     current_ = used_ = taken_ = 0;
   }
 
-  std::size_t bytes() const {
-    std::size_t total = 0;
-    for (const Chunk& chunk : chunks_) total += chunk.size;
-    return total;
-  }
+  // The most that was ever in use at a time.
+  std::size_t bytes() const { return peak_; }
 
  private:
+  // Only what is touched takes memory, so chunks may be large: most scans fit into the first.
+  static constexpr std::size_t LEAST_CHUNK = std::size_t{1} << 28;
+
   struct Chunk {
     char* data;
     std::size_t size;
@@ -72,8 +72,11 @@ class Arena {
       used_ = 0;
       if (chunks_[current_].size >= bytes) return;
     }
-    constexpr std::size_t least = std::size_t{1} << 20;
-    add_chunk(bytes > least ? bytes : least);
+    try {
+      add_chunk(bytes > LEAST_CHUNK ? bytes : LEAST_CHUNK);
+    } catch (const std::bad_alloc&) {  // a system that grants only what it has
+      add_chunk(bytes);
+    }
     current_ = chunks_.size() - 1;
     used_ = 0;
   }
