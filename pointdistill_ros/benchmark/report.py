@@ -133,8 +133,8 @@ class Report:
     roofline: list[RooflineRow] = field(default_factory=list)
     peaks: dict[str, Any] = field(default_factory=dict)
     busy: list[BusyRow] = field(default_factory=list)
-    load: dict[str, float] = field(default_factory=dict)
-    """Load average before, and the share of the cores' time that others used meanwhile."""
+    load: dict[str, Any] = field(default_factory=dict)
+    """Load average before and after, the share of the cores' time that others used meanwhile."""
 
     def row(self, model: str, form: str, scan: str) -> Row:
         """The row of that cell. Raises KeyError."""

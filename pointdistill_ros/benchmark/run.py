@@ -42,8 +42,9 @@ def run_benchmark(
     begin, end = read_load(), time.monotonic() + 60 * options.minutes
     setting = Setting(options, scans, progress, clock)
     ahead = [name for name in SECTIONS if name in options.sections]
+    others: dict[str, float] = {}
     while ahead:
-        name = ahead[0]
+        name, before = ahead[0], read_load()
         if name in _TIMED:
             kept = _MEMORY_SECONDS * len(setting.segmenters) if "memory" in ahead else 0.0
             left = max(0.0, end - kept - time.monotonic())
@@ -52,10 +53,12 @@ def run_benchmark(
         else:
             _UNTIMED[name](setting)
         ahead.pop(0)
+        others[name] = used_by_others(before, read_load())
     after = read_load()
     setting.report.load = {
         "before": begin.average,
         "after": after.average,
         "others": used_by_others(begin, after),
+        "others_by_section": others,
     }
     return setting.report

@@ -265,9 +265,13 @@ def _missing(report: Report) -> TextTable:
 def _machine(report: Report) -> TextTable:
     facts = dict(report.machine)
     if report.load:
+        by_section = ", ".join(
+            f"{name} {100 * share:.0f} %"
+            for name, share in report.load["others_by_section"].items()
+        )
         facts["load average"] = (
             f"{report.load['before']:.2f} before, {report.load['after']:.2f} after; others used "
-            f"{100 * report.load['others']:.0f} % of the cores' time meanwhile"
+            f"{100 * report.load['others']:.0f} % of the cores' time meanwhile ({by_section})"
         )
     for name, model in report.models.items():
         facts[f"network {name}"] = (

@@ -254,6 +254,14 @@ def test_peaks_are_measured_with_and_without_the_library(monkeypatch):
     assert found.bandwidth == 7e9
 
 
+def test_the_probe_of_the_library_takes_what_makes_sense():
+    probe = peaks._native_probe()
+    if probe is None:
+        pytest.skip("no compiled library here")
+    assert probe(0, 1) > 1e8 and probe(2, 1) > 1e8
+    assert probe(3, 1) == probe(-1, 1) == probe(0, 0) == probe(2, 257) == 0
+
+
 # parity and weights
 
 
@@ -375,6 +383,7 @@ def test_ratios_are_of_medians_on_the_largest_scan(checkpoints, fakes):
     chosen = options(checkpoints, "parity", "timing", "one-thread")
     report = run_benchmark(chosen, TWO_SCANS, clock=fakes.clock)
     assert report.reference_scan == "large"
+    assert set(report.load["others_by_section"]) == {"parity", "timing", "one-thread"}
     found = report.to_dict()
     assert found["ratios"] == nearly(
         {

@@ -21,11 +21,14 @@ constexpr int64_t ROUNDS = 4'000'000;
 constexpr int ROWS = 12;                       // independent sums, more than latency x ports
 constexpr std::size_t BYTES = std::size_t{1} << 28;
 
+// Seconds this thread has run. What it waited for a core that others use is no property of the machine.
 double now() {
   timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
   return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
+
+std::size_t part(int i, int threads) { return BYTES / threads * i; }
 
 // Every probe answers the floating point operations it did; `sink` keeps the sums alive.
 using Probe = double (*)(float* sink);
@@ -81,17 +84,20 @@ Probe find_probe(int32_t kind) {
   return kind == FMA_FLOAT32 ? fma_portable : nullptr;
 }
 
+// Sum over threads, which run at the same time, of what each does per second.
 double compute(Probe probe, int threads) {
-  double operations = 0, begin = now();
+  double rate = 0;
   volatile float sink = 0;
-#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : operations)
+#pragma omp parallel for num_threads(threads) schedule(static, 1) reduction(+ : rate)
   for (int i = 0; i < threads; ++i) {
     float sum = 0;
-    operations += probe(&sum);
+    double begin = now();
+    double operations = probe(&sum);
+    rate += operations / (now() - begin);
     if (i == 0) sink = sum;
   }
   (void)sink;
-  return operations / (now() - begin);
+  return rate;
 }
 
 double copy(int threads) {
@@ -99,18 +105,21 @@ double copy(int threads) {
   char* to = static_cast<char*>(std::aligned_alloc(4096, BYTES));
   double rate = 0;
   if (from && to) {
-    double begin = 0;
-    for (int pass = 0; pass < 2; ++pass) {  // the first one makes the pages
-      begin = now();
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
+#pragma omp parallel num_threads(threads) reduction(+ : rate)
+    {
+#pragma omp for schedule(static, 1)
+      for (int i = 0; i < threads; ++i) {  // makes the pages
+        std::memset(from + part(i, threads), 1, part(i + 1, threads) - part(i, threads));
+        std::memset(to + part(i, threads), 1, part(i + 1, threads) - part(i, threads));
+      }
+#pragma omp for schedule(static, 1)
       for (int i = 0; i < threads; ++i) {
-        std::size_t first = BYTES / threads * i;
-        std::size_t count = i + 1 == threads ? BYTES - first : BYTES / threads;
-        if (pass == 0) std::memset(from + first, 1, count);
-        std::memcpy(to + first, from + first, count);
+        std::size_t count = part(i + 1, threads) - part(i, threads);
+        double begin = now();
+        std::memcpy(to + part(i, threads), from + part(i, threads), count);
+        rate += 2.0 * double(count) / (now() - begin);
       }
     }
-    rate = 2.0 * BYTES / (now() - begin);
   }
   std::free(from);
   std::free(to);
