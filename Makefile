@@ -92,7 +92,7 @@ $(VENV)/.messages: $(wildcard msg/*.msg) CMakeLists.txt package.xml tools/build_
 	@tools/build_messages.sh $(VENV)
 	@touch $@
 
-$(VENV)/.engine: $(wildcard pointdistill_ros/engine/native/*.cpp pointdistill_ros/engine/native/*.h) pointdistill_ros/engine/build.py $(VENV)/.messages
+$(VENV)/.engine: $(wildcard $(foreach room,native native/training,pointdistill_ros/engine/$(room)/*.cpp pointdistill_ros/engine/$(room)/*.h)) pointdistill_ros/engine/build.py $(VENV)/.messages
 	@echo "install: the CPU engine (C++)"
 	@$(BIN)/python pointdistill_ros/engine/build.py
 	@touch $@

@@ -76,7 +76,7 @@ setup(
     packages=find_packages(include=["pointdistill_ros*", "training*"]),
     package_data={
         "pointdistill_ros": ["weights/*", "py.typed"],
-        "pointdistill_ros.engine": ["native/*.cpp", "native/*.h"],
+        "pointdistill_ros.engine": ["native/**/*.cpp", "native/**/*.h"],
     },
     cmdclass={"build_py": BuildWithConfig},
     distclass=PlatformWheel,

@@ -2,7 +2,8 @@
 """Compile the CPU engine: ``python pointdistill_ros/engine/build.py [--output DIR] [--sanitize]``.
 
 The one place that knows its files and flags; make, setup.py and CMake call it. Standard library
-only, so that it runs before anything is installed.
+only, so that it runs before anything is installed. Files tier.cpp and *_tier.cpp are compiled once
+per tier of CPU, their public names ending in PD_SUFFIX (native/training/) or being PD_TABLE.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _COMMON = [
     "-Wall",
     "-Wextra",
     "-Wno-psabi",
+    f"-I{SOURCES}",
 ]
 _OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math"]
 _SANITIZE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
@@ -46,8 +48,8 @@ _X86_TIERS = [
 def sources_hash() -> str:
     """Digest of the native sources and this file; the library carries that of its own."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")]):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted([*SOURCES.rglob("*.cpp"), *SOURCES.rglob("*.h")]):
+        digest.update(path.relative_to(SOURCES).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -67,15 +69,15 @@ def build(output: Path, sanitize: bool = False) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".build-") as folder:
         jobs: list[tuple[Path, list[str]]] = []
-        for name, number, tier_flags in [_PORTABLE, *(_X86_TIERS if x86 else [])]:
-            tier = [f"-DPD_TIER={number}", f'-DPD_NAME="{name.replace("_", "-")}"']
-            jobs.append(
-                (SOURCES / "tier.cpp", [*tier, f"-DPD_TABLE=pd_kernels_{name}", *tier_flags])
-            )
         digest = f'-DPD_SOURCES="{sources_hash()}"'
-        jobs += [
-            (path, [digest]) for path in sorted(SOURCES.glob("*.cpp")) if path.name != "tier.cpp"
-        ]
+        for path in sorted(SOURCES.rglob("*.cpp")):
+            if path.stem != "tier" and not path.stem.endswith("_tier"):
+                jobs.append((path, [digest]))
+                continue
+            for name, number, tier_flags in [_PORTABLE, *(_X86_TIERS if x86 else [])]:
+                tier = [f"-DPD_TIER={number}", f'-DPD_NAME="{name.replace("_", "-")}"']
+                names = [f"-DPD_TABLE=pd_kernels_{name}", f"-DPD_SUFFIX=_{name}"]
+                jobs.append((path, [*tier, *names, *tier_flags]))
 
         def compile_one(i: int) -> Path:
             source, extra = jobs[i]
