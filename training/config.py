@@ -7,78 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pointdistill_ros.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """One place training scans come from."""
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
-
-    kind: Literal["packed", "simulated"]
-    """``packed``: .npz scans with a manifest; ``simulated``: streets rendered on first use."""
-    name: str = ""
-    """Packed: the sensor convention, a file of config/datasets/."""
-    weight: float = 1.0
-    """Share of the drawn scans (relative to the other sources)."""
-    sequences: tuple[str, ...] | None = None
-    """Packed: only these sequences; null = all of the train split."""
-    lidars: tuple[str, ...] = ("hdl64e",)
-    """Simulated: sensors of config/lidars/, used in turn by the drives."""
-    drives: int = 16
-    """Simulated: number of streets; their seeds are 0, 1, 2 …"""
-    frames: int = 4
-    """Simulated: scans rendered per street …"""
-    stride: int = 12
-    """… and sweeps driven between two of them, so that scans of a street differ."""
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Strength of each augmentation; yaw (any angle) and flips are always on."""
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
-
-    tilt_degrees: float = 1.5
-    """Largest pitch and roll."""
-    scale: float = 0.1
-    """Largest relative change of size."""
-    height: float = 0.15
-    """Largest vertical shift, metres."""
-    jitter: float = 0.01
-    """Standard deviation of the noise per axis, metres."""
-    intensity_scale: float = 0.2
-    """Largest relative change of all intensities."""
-    intensity_shift: float = 0.05
-    """Largest shift of all intensities."""
-    intensity_drop: float = 0.1
-    """Chance of a scan without intensity (all 0)."""
-    beam_drop: float = 0.2
-    """Chance of losing half or two thirds of the beams."""
-    point_drop: float = 0.2
-    """Largest share of lost points."""
-    crop_chance: float = 0.5
-    """Chance of a shortened range …"""
-    crop_metres: tuple[float, float] = (25.0, 60.0)
-    """… between these."""
-    mix: float = 0.5
-    """Chance that a sample is put together from azimuth sectors of ``mix_scans`` scans."""
-    mix_scans: int = 3
-    """Scans in such a mixture."""
-    paste: float = 0.5
-    """Chance that rare objects of another scan are pasted in."""
-    paste_classes: tuple[str, ...] = (
-        "bicycle",
-        "motorcycle",
-        "truck",
-        "other-vehicle",
-        "person",
-        "bicyclist",
-        "motorcyclist",
-        "traffic-sign",
-        "pole",
-    )
-    """Names of the classes that count as rare objects."""
+from training.data_config import AugmentConfig, SourceConfig
 
 
 @dataclass(frozen=True)
@@ -91,6 +20,10 @@ class TrainConfig:
     """Network shape: a file of config/models/."""
     grid_size: float = 0.1
     """Voxel edge, metres."""
+    head: Literal["common", "per-dataset"] = "common"
+    """One head for all sources in ``label_set``, or one per data set in its own classes."""
+    label_set: str = "semantic-kitti"
+    """Classes of the common head, a file of config/labels/."""
     patch_size: int | None = None
     """Voxels attended together; null = the model's own."""
     sources: tuple[SourceConfig, ...] = (SourceConfig("packed", "semantic-kitti"),)

@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from pointdistill_ros.datasets.packed import PackedScans, SensorConvention
+from pointdistill_ros.datasets.convention import SensorConvention
+from pointdistill_ros.datasets.packed import PackedScans
 from pointdistill_ros.datasets.simulated import SimulatedStreets
 from pointdistill_ros.errors import one_line_errors
 from pointdistill_ros.evaluation.confusion import ConfusionMatrix

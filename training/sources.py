@@ -9,27 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from pointdistill_ros.datasets.packed import PackedScans, SensorConvention
-from pointdistill_ros.errors import InputError
-from pointdistill_ros.scan import LidarScan
-from training.config import SourceConfig
+from pointdistill_ros.datasets.convention import SensorConvention
+from pointdistill_ros.datasets.labelled import LabelledScans
+from pointdistill_ros.datasets.packed import PackedScans
+from pointdistill_ros.errors import ConfigError, InputError
+from training.data_config import SourceConfig
 from training.transforms import LabelledPoints
-
-
-class LabelledScans(Protocol):
-    """What every data set offers."""
-
-    sequences: Sequence[str]
-    """Name of the drive of each scan."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, i: int) -> tuple[LidarScan, NDArray[np.uint8]]: ...
 
 
 def open_source(config: SourceConfig, data: Path | None, cache: Path) -> LabelledScans:
@@ -46,6 +36,8 @@ def open_source(config: SourceConfig, data: Path | None, cache: Path) -> Labelle
             return SimulatedStreets(
                 cache, range(config.drives), config.frames, config.stride, config.lidars, workers=2
             )
+        case _:
+            raise ConfigError(f"sources of kind {config.kind} are not read yet")
 
 
 class SourceMix:

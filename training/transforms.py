@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from training.config import AugmentConfig
+from training.data_config import AugmentConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,57 +10,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistill_ros.config import load_config
-from pointdistill_ros.errors import ConfigError, InputError
-from pointdistill_ros.labels import UNLABELLED, LabelSet
-from pointdistill_ros.resources import config_path
+from pointdistill_ros.datasets.convention import SensorConvention
+from pointdistill_ros.errors import InputError
+from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.scan import LidarScan
 
 _MEMBERS = {"semantic-kitti": "label19", "common7": "label7"}
 """Array of a packed file by label set."""
-
-
-@dataclass(frozen=True)
-class SensorConvention:
-    """How a data set's points become those of the reference sensor (x forward, y left, z up)."""
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
-
-    dataset: str
-    """Name in the manifest."""
-    intensity_divisor: float
-    """Stored value that means full intensity."""
-    intensity_from: tuple[float, ...] = (0.0, 1.0)
-    """Rising intensities of this sensor, 0..1 …"""
-    intensity_to: tuple[float, ...] = (0.0, 1.0)
-    """… and the reference intensities they correspond to (quantiles of shared classes)."""
-    yaw_degrees: float = 0.0
-    """Rotation about z that turns x forward."""
-    height_shift: float = 0.0
-    """Metres added to z so that the road lies at the reference height."""
-    min_range: float = 0.0
-    """Metres; labels of closer returns (the recording car itself) are dropped."""
-
-    def __post_init__(self) -> None:
-        rising = np.all(np.diff(self.intensity_from) > 0) and np.all(
-            np.diff(self.intensity_to) >= 0
-        )
-        if len(self.intensity_from) != len(self.intensity_to) or not rising:
-            raise ConfigError(f"{self.dataset}: intensity tables must rise and be equally long")
-
-    @classmethod
-    @lru_cache
-    def named(cls, name: str) -> SensorConvention:
-        """A shipped table, e.g. ``pandaset``. Raises ConfigError."""
-        return load_config(cls, config_path(f"datasets/{name}.yaml"))
 
 
 class PackedScans:
@@ -108,17 +70,9 @@ class PackedScans:
         """Scan i and its labels uint8 [N]. Raises InputError if the file is damaged."""
         quantum, packed, inten, label = self._decode(i)
         xyz = packed.astype(np.float32) / quantum
-        if self.convention.yaw_degrees:
-            yaw = np.radians(self.convention.yaw_degrees)
-            turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
-            xyz[:, :2] = xyz[:, :2] @ turn.astype(np.float32)  # rows, so the transpose
-        near = np.hypot(xyz[:, 0], xyz[:, 1]) < self.convention.min_range
-        xyz[:, 2] += np.float32(self.convention.height_shift)
-        raw = inten.astype(np.float32) / self.convention.intensity_divisor
-        table = self.convention
-        intensity = np.interp(raw, table.intensity_from, table.intensity_to).astype(np.float32)
-        labels = np.where(near, np.uint8(UNLABELLED), label)
-        return LidarScan(xyz, intensity, frame=self.entries[i]["path"]), labels
+        intensity = inten.astype(np.float32) / np.float32(self.convention.intensity_divisor)
+        scan = LidarScan(xyz, intensity, frame=self.entries[i]["path"])
+        return self.convention.apply(scan, label)
 
     def _decode(self, i: int) -> tuple[Any, ...]:
         if i not in self._decoded:

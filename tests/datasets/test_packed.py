@@ -4,7 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from pointdistill_ros.datasets.packed import PackedScans, SensorConvention
+from pointdistill_ros.datasets.convention import SensorConvention
+from pointdistill_ros.datasets.packed import PackedScans
 from pointdistill_ros.errors import ConfigError, InputError
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.resources import config_path

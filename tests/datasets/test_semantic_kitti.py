@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from pointdistill_ros.datasets.packed import PackedScans, SensorConvention
+from pointdistill_ros.datasets.convention import SensorConvention
+from pointdistill_ros.datasets.packed import PackedScans
 from pointdistill_ros.datasets.semantic_kitti import SemanticKitti
 from pointdistill_ros.errors import InputError
 

@@ -8,7 +8,8 @@ from pointdistill_ros.config import load_config
 from pointdistill_ros.resources import config_path
 from pointdistill_ros.scan import LidarScan
 from training.batch import BatchStream, collate
-from training.config import AugmentConfig, TrainConfig
+from training.config import TrainConfig
+from training.data_config import AugmentConfig
 from training.sources import SourceMix
 from training.supervised import class_weights, model_config
 from training.transforms import LabelledPoints

@@ -10,7 +10,8 @@ from torch import nn
 
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmenter import Segmenter
-from training.config import SourceConfig, TrainConfig
+from training.config import TrainConfig
+from training.data_config import SourceConfig
 from training.loop import Budget
 from training.sources import SourceMix, open_source
 from training.supervised import renew_norms, train_supervised

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.config import AugmentConfig
+from training.data_config import AugmentConfig
 from training.transforms import (
     LabelledPoints,
     augment,
