@@ -11,8 +11,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -42,10 +42,22 @@ class Batch:
 
     features: Tensor
     """[N, 4] float32: x, y, z in metres, intensity."""
-    labels: Tensor
-    """[N] int64 train ids, 255 = ignore."""
+    targets: Tensor
+    """[N] int64 ids of the sources' TargetSets, 255 = ignore."""
     pyramid: VoxelPyramid
     """Geometry of all stages."""
+    head: str = "common"
+    """Which head of the network the targets belong to."""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device; copies overlap with work where memory is pinned."""
+        moved: Batch = _map_tensors(self, lambda t: t.to(device, non_blocking=True))
+        return moved
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory (what torch's loaders call)."""
+        pinned: Batch = _map_tensors(self, Tensor.pin_memory)
+        return pinned
 
 
 def collate(
@@ -60,10 +72,10 @@ def collate(
     With ``rng`` as for training (random representatives, shuffled curves, samples cut to a sector
     of ``max_voxels``), without as for evaluation.
     """
-    coords, batch, features, labels = [], [], [], []
+    coords, batch, features, targets = [], [], [], []
     for i, points in enumerate(samples):
         voxels = voxelise(points.xyz, grid_size, rng)
-        kept = slice(None)
+        kept: Any = slice(None)
         if rng is not None and len(voxels.coords) > max_voxels:
             start = rng.uniform(0, 2 * np.pi)
             angle = (azimuth(points.select(voxels.point)) - start) % (2 * np.pi)
@@ -72,7 +84,7 @@ def collate(
         coords.append(voxels.coords[kept])
         batch.append(np.full(len(chosen), i, np.int64))
         features.append(np.column_stack([chosen.xyz, chosen.intensity]))
-        labels.append(chosen.labels.astype(np.int64))
+        targets.append(chosen.labels.astype(np.int64))
     pyramid = build_pyramid(
         torch.from_numpy(np.concatenate(coords)),
         torch.from_numpy(np.concatenate(batch)),
@@ -81,9 +93,21 @@ def collate(
     )
     return Batch(
         torch.from_numpy(np.concatenate(features).astype(np.float32)),
-        torch.from_numpy(np.concatenate(labels)),
+        torch.from_numpy(np.concatenate(targets)),
         pyramid,
     )
+
+
+def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Nested dataclasses and tuples with ``change`` applied to every tensor in them."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_map_tensors(item, change) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {f.name: _map_tensors(getattr(value, f.name), change) for f in fields(value)}
+        return replace(value, **parts)
+    return value
 
 
 class BatchStream:

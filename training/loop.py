@@ -168,7 +168,7 @@ class Run:
         else:
             parts = self.replicas.backward(ready, self.forward_backward)
         record |= {name: sum(p[name] for p in parts) / len(parts) for name in parts[0]}
-        record["voxels"] = sum(len(batch.labels) for batch in ready)
+        record["voxels"] = sum(len(batch.targets) for batch in ready)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         if not math.isfinite(record["loss"]) or not bool(norm.isfinite()):
             raise FloatingPointError(f"step {self.step}: loss {record['loss']}, gradient {norm}")
@@ -181,7 +181,7 @@ class Run:
         """Add one batch's gradient, divided by the batches of a step; returns the loss parts."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
             logits = network(batch.features, batch.pyramid)
-        loss, parts = self.loss(logits, batch.labels)
+        loss, parts = self.loss(logits, batch.targets)
         (loss / self.config.accumulate).backward()
         parts |= {"loss": loss.detach()}
         return {name: float(value) for name, value in parts.items()}

@@ -107,7 +107,7 @@ def score(network: nn.Module, batches: list[Batch]) -> dict[str, float]:
     matrix = ConfusionMatrix(19)
     for batch in batches:
         labels = network(batch.features, batch.pyramid).argmax(1)
-        matrix.update(labels.numpy().astype(np.uint8), batch.labels.numpy().astype(np.uint8))
+        matrix.update(labels.numpy().astype(np.uint8), batch.targets.numpy().astype(np.uint8))
     return {
         "train_accuracy": round(matrix.accuracy(), 4),
         "train_miou": round(matrix.miou(min_points=100), 4),

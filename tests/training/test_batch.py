@@ -71,9 +71,9 @@ def test_batches_depend_on_seed_and_number_only():
     stream = BatchStream(SourceMix([(Drives(), 1.0)]), tiny_config(), CONFIG)
     first, again, other = stream(7), stream(7), stream(8)
     assert first.features.equal(again.features)
-    assert first.labels.equal(again.labels)
+    assert first.targets.equal(again.targets)
     assert first.pyramid.permutation == again.pyramid.permutation
-    assert not (len(first.labels) == len(other.labels) and first.features.equal(other.features))
+    assert not (len(first.targets) == len(other.targets) and first.features.equal(other.features))
     reseeded = BatchStream(stream.sources, tiny_config(), dataclasses.replace(CONFIG, seed=1))
     assert not reseeded(7).features[:50].equal(first.features[:50])
 
@@ -84,9 +84,9 @@ def test_labels_follow_their_points_into_the_batch():
     )
     config = dataclasses.replace(CONFIG, augment=plain, scans_per_step=2)
     batch = BatchStream(SourceMix([(Drives(), 1.0)]), tiny_config(), config)(0)
-    assert len(batch.features) == len(batch.labels) == len(batch.pyramid)
-    np.testing.assert_allclose(batch.features[:, 3], batch.labels / 10, atol=1e-6)
-    assert len(batch.labels.unique()) > 1
+    assert len(batch.features) == len(batch.targets) == len(batch.pyramid)
+    np.testing.assert_allclose(batch.features[:, 3], batch.targets / 10, atol=1e-6)
+    assert len(batch.targets.unique()) > 1
     assert len(batch.pyramid.stages[0].offsets) == 3
     assert max(np.diff(batch.pyramid.stages[0].offsets)) <= 300
 
@@ -108,7 +108,7 @@ def test_evaluation_batches_take_the_first_point_and_the_fixed_permutation():
     xyz = np.float32([[0.1, 0.1, 0.1], [0.2, 0.2, 0.2], [5, 5, 5]])
     points = LabelledPoints(xyz, np.float32([1, 0, 0]), np.uint8([4, 5, 6]))
     batch = collate([points], config, 0.5, 1, None)
-    assert sorted(batch.labels.tolist()) == [4, 6]
+    assert sorted(batch.targets.tolist()) == [4, 6]
     assert batch.pyramid.permutation == config.permutation
 
 

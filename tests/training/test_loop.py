@@ -83,7 +83,7 @@ def test_training_learns_and_leaves_metrics(tmp_path):
     network = tiny_network()
     network.load_state_dict(final)
     batch = halves(999)
-    accuracy = (network(batch.features, batch.pyramid).argmax(1) == batch.labels).float().mean()
+    accuracy = (network(batch.features, batch.pyramid).argmax(1) == batch.targets).float().mean()
     assert accuracy > 0.9
 
 
@@ -118,7 +118,7 @@ def test_minutes_end_the_run_on_time(tmp_path):
 def test_a_bad_loss_stops_the_run(tmp_path):
     def poisoned(k):
         batch = halves(k)
-        return Batch(batch.features * float("nan"), batch.labels, batch.pyramid)
+        return Batch(batch.features * float("nan"), batch.targets, batch.pyramid)
 
     with pytest.raises(FloatingPointError, match="step 0"):
         run(tmp_path, steps=3).fit(poisoned)
@@ -138,7 +138,7 @@ def test_replicas_add_up_to_the_sequential_gradient():
     batches = [halves(k) for k in range(3)]
 
     def backward(network, batch):
-        loss, _ = segmentation_loss(network(batch.features, batch.pyramid), batch.labels)
+        loss, _ = segmentation_loss(network(batch.features, batch.pyramid), batch.targets)
         loss.backward()
         return loss.item()
 
