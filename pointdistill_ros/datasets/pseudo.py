@@ -62,7 +62,7 @@ class PseudoScans:
         if i not in self._decoded:
             self._decoded[i] = self._read(i)
         quantum, packed, inten, labels = self._decoded[i]
-        xyz = packed.astype(np.float32) / quantum.astype(np.float32)
+        xyz = packed.astype(np.float32) / np.float32(quantum)
         intensity = inten.astype(np.float32) / np.float32(self.convention.intensity_divisor)
         scan = LidarScan(xyz, intensity, frame=f"{self.paths[i].parent.name}/{self.paths[i].name}")
         return self.convention.apply(scan, labels.astype(np.uint8))
