@@ -118,7 +118,7 @@ void build_orders(Arena& arena, const Batch& batch, const PyramidShape& shape, i
     Packing packed = packing(3 * bits + scan_bits, level.rows);
     for (int curve = 1; curve < 4; ++curve) {
       if (!level.order[curve]) continue;
-      int depth = DEPTH - batch.shift[s];
+      int depth = shape.depth - batch.shift[s];
       if (s > 0 && pyramid->level[s - 1].order[curve]) {
         compress_order(pyramid->level[s - 1], level, curve);
       } else if (packed.fits()) {

@@ -45,6 +45,7 @@ struct PyramidShape {
   int32_t shift[MAX_LEVELS];    // [levels - 1] log2 of the stride to the next stage
   uint32_t curves[MAX_LEVELS];  // per stage a bit mask of curves some block walks:
                                 // 1 z, 2 z-trans, 4 hilbert, 8 hilbert-trans
+  int32_t depth = DEPTH;        // bits per axis of the finest stage, which Hilbert orders depend on
 };
 
 struct Level {

@@ -97,12 +97,13 @@ void find_scans(const Level& level, int32_t scans) {
 
 bool shape_is_valid(const PyramidShape& shape) {
   if (shape.levels < 1 || shape.levels > MAX_LEVELS) return false;
+  if (shape.depth < 1 || shape.depth > DEPTH) return false;
   int total = 0;
   for (int s = 0; s + 1 < shape.levels; ++s) {
     if (shape.shift[s] < 1 || shape.shift[s] > DEPTH) return false;
     total += shape.shift[s];
   }
-  return total <= DEPTH;
+  return total <= shape.depth;
 }
 
 Status build(Arena& arena, const uint64_t* code, Batch& batch, const PyramidShape& shape,
@@ -111,6 +112,7 @@ Status build(Arena& arena, const uint64_t* code, Batch& batch, const PyramidShap
   int parts = parts_for(rows, threads, 16384);
   Status status = survey(code, rows, batch.scans, parts, &batch.cell_bits);
   if (status != OK) return status;
+  if (batch.cell_bits > shape.depth) return BAD_ARGUMENT;
   out->levels = shape.levels;
   out->scans = batch.scans;
   for (int s = 0; s < shape.levels; ++s) {
