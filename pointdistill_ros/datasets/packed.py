@@ -3,7 +3,7 @@
 
 - what differs between sensors (axes, height, intensity scale) is a table: config/datasets/*.yaml
 - decoded scans stay in memory as int16 and uint8: 8 bytes a point
-Not here: other label spaces. Files hold train ids of two label sets, 255 where a class is unknown.
+- files hold train ids of two label sets (255 = no such class) and the ids of the source
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros.datasets.convention import SensorConvention
-from pointdistill_ros.errors import InputError
+from pointdistill_ros.errors import InputError, LabelError
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.scan import LidarScan
 
-_MEMBERS = {"semantic-kitti": "label19", "common7": "label7"}
-"""Array of a packed file by label set."""
+_FOLDED = {"semantic-kitti": "label19", "common7": "label7"}
+"""Array of train ids of a packed file by label set."""
 
 
 class PackedScans:
@@ -38,12 +38,11 @@ class PackedScans:
     ) -> None:
         """Read ``root/manifest.json``; scans are read on first use.
 
-        ``label_set``: semantic-kitti (default) or common7, the two that packed files hold.
+        ``label_set``: semantic-kitti (default), common7 or the one that the manifest names as the
+        files' own ``label_space`` (pandaset, ika11, ika11_nuscenes).
         Raises InputError where there is no such data.
         """
         self.label_set = label_set or LabelSet.named("semantic-kitti")
-        if self.label_set.name not in _MEMBERS:
-            raise InputError(f"packed scans hold {', '.join(_MEMBERS)}, not {self.label_set.name}")
         self.root = Path(root)
         self.convention = convention
         try:
@@ -60,6 +59,14 @@ class PackedScans:
         ]
         if not self.entries:
             raise InputError(f"{self.root}: no packed {split} scans of {convention.dataset}")
+        if self.label_set.name not in _FOLDED:
+            spaces = {str(entry.get("label_space")) for entry in self.entries}
+            if spaces != {self.label_set.name}:
+                known = ", ".join([*_FOLDED, *sorted(spaces)])
+                raise InputError(
+                    f"{self.root}: {convention.dataset} is labelled in {known}, "
+                    f"not {self.label_set.name}"
+                )
         self.sequences = [str(entry["sequence"]) for entry in self.entries]
         self._decoded: dict[int, tuple[Any, ...]] = {}
 
@@ -67,7 +74,10 @@ class PackedScans:
         return len(self.entries)
 
     def __getitem__(self, i: int) -> tuple[LidarScan, NDArray[np.uint8]]:
-        """Scan i and its labels uint8 [N]. Raises InputError if the file is damaged."""
+        """Scan i and its labels uint8 [N].
+
+        Raises InputError if the file is damaged or holds an id that the label set does not know.
+        """
         quantum, packed, inten, label = self._decode(i)
         xyz = packed.astype(np.float32) / quantum
         intensity = inten.astype(np.float32) / np.float32(self.convention.intensity_divisor)
@@ -75,13 +85,20 @@ class PackedScans:
         return self.convention.apply(scan, label)
 
     def _decode(self, i: int) -> tuple[Any, ...]:
+        """Quantum, xyz int16 [N, 3], intensity uint8 [N], train ids uint8 [N]."""
         if i not in self._decoded:
-            path, member = self.root / self.entries[i]["path"], _MEMBERS[self.label_set.name]
+            path = self.root / self.entries[i]["path"]
+            member = _FOLDED.get(self.label_set.name, "label")
             try:
                 with np.load(path) as data:
-                    arrays = tuple(data[name] for name in ("xyz", "inten", member))
+                    xyz, inten, label = (data[name] for name in ("xyz", "inten", member))
                     quantum = np.float32(data["q"])
             except Exception as error:  # numpy, zipfile and lzma each raise their own kinds
                 raise InputError(f"{path}: not a packed labelled scan ({error})") from error
-            self._decoded[i] = (quantum, *arrays)
+            if member == "label":
+                try:
+                    label = self.label_set.from_raw(label)
+                except LabelError as error:
+                    raise InputError(f"{path}: {error}") from error
+            self._decoded[i] = (quantum, xyz, inten, label)
         return self._decoded[i]

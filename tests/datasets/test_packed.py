@@ -8,7 +8,6 @@ from pointdistill_ros.datasets.convention import SensorConvention
 from pointdistill_ros.datasets.packed import PackedScans
 from pointdistill_ros.errors import ConfigError, InputError
 from pointdistill_ros.labels import LabelSet
-from pointdistill_ros.resources import config_path
 
 XYZ = np.int16([[512, 256, -128], [64, 0, 0], [0, -2560, 256]])  # metres × 256
 
@@ -24,8 +23,10 @@ def root(tmp_path):
             inten=np.uint8([0, 51, 255]),
             label19=np.uint8([8, i, 255]),
             label7=np.uint8([3, 0, 255]),
+            label=np.uint8([7, 13 + i, 0]),
         )
-        entries.append({"path": f"{i}.npz", "dataset": "toy", "sequence": sequence, "split": split})
+        entry = {"path": f"{i}.npz", "dataset": "toy", "sequence": sequence, "split": split}
+        entries.append(entry | {"label_space": "pandaset"})
     entries.append({"path": "x.bin", "dataset": "toy", "sequence": "a", "split": "train"})
     (tmp_path / "manifest.json").write_text(json.dumps({"files": entries}))
     return tmp_path
@@ -79,8 +80,22 @@ def test_the_cache_is_not_what_callers_get(root):
 def test_seven_classes(root):
     scans = PackedScans(root, TOY, "val", label_set=LabelSet.named("common7"))
     assert scans[0][1].tolist() == [3, 0, 255]
-    with pytest.raises(InputError, match="semantic-kitti, common7"):
+
+
+def test_the_classes_of_the_data_set_itself(root):
+    scans = PackedScans(root, TOY, "train", label_set=LabelSet.named("pandaset"))
+    assert scans.label_set.name == "pandaset"
+    assert [scans[i][1].tolist() for i in (0, 1)] == [[6, 12, 255], [6, 13, 255]]
+    with pytest.raises(InputError, match=r"toy is labelled in .*, pandaset, not nuscenes"):
         PackedScans(root, TOY, "val", label_set=LabelSet.named("nuscenes"))
+
+
+def test_an_unknown_id_is_named_with_its_file(root):
+    arrays = dict(np.load(root / "1.npz")) | {"label": np.uint8([43, 0, 0])}
+    np.savez(root / "1.npz", **arrays)
+    scans = PackedScans(root, TOY, "train", ["b"], LabelSet.named("pandaset"))
+    with pytest.raises(InputError, match=r"1\.npz: raw id 43 is not in label set pandaset"):
+        scans[0]
 
 
 def test_missing_and_damaged_data_are_named(root, tmp_path):
@@ -100,10 +115,37 @@ def test_tables_must_rise():
         SensorConvention("toy", 255, (0.0, 0.5), (0.0, 0.1, 0.2))
 
 
-CONVENTIONS = sorted(p.stem for p in config_path("datasets").glob("*.yaml"))
+# Data sets of which there are packed scans.
+PACKED = ["semantic-kitti", "pandaset", "nuscenes", "ika-vlp32"]
+OWN = {"pandaset": "pandaset", "nuscenes": "ika11_nuscenes", "ika-vlp32": "ika11"}
 
 
-@pytest.mark.parametrize("name", CONVENTIONS)
+@pytest.mark.parametrize("name", OWN)
+def test_own_classes_of_real_files_fold_into_the_two_shared_sets(real_data, name):
+    convention, own = SensorConvention.named(name), LabelSet.named(OWN[name])
+    native = PackedScans(real_data, convention, "train", label_set=own)
+    for shared in (LabelSet.named("semantic-kitti"), LabelSet.named("common7")):
+        folded = PackedScans(real_data, convention, "train", label_set=shared)
+        for i in range(0, len(native), len(native) // 5):
+            labels = folded[i][1]
+            np.testing.assert_array_equal(own.remap_to(shared)[native[i][1]], labels)
+            assert (labels != 255).mean() > 0.2
+
+
+def test_ids_of_real_semantic_kitti_fold_into_the_19_classes(real_data):
+    kitti = PackedScans(real_data, SensorConvention.named("semantic-kitti"), "train")
+    official, learning = kitti.label_set.from_raw, np.uint8([255, *range(19)])
+    seen = set()
+    for i in range(0, len(kitti), 7):
+        space = kitti.entries[i]["label_space"]
+        seen.add(space)
+        ids = np.load(real_data / kitti.entries[i]["path"])["label"]
+        labels = official(ids) if space == "semantickitti_raw" else learning[ids]
+        np.testing.assert_array_equal(labels, kitti[i][1])
+    assert seen == {"semantickitti_raw", "semantickitti_learning"}
+
+
+@pytest.mark.parametrize("name", PACKED)
 def test_road_of_every_real_sensor_looks_like_the_reference(real_data, name):
     convention = SensorConvention.named(name)
     scans = PackedScans(real_data, convention, "train")
