@@ -168,12 +168,12 @@ class Segmenter:
         begin = time.perf_counter()
         budget = self.budget
         if budget is None:
-            scores = self._engine(scan.xyz, self._intensity(scan))
+            scores = self._engine(scan.xyz, self.intensity(scan))
         else:
             budget.begin()
             scores = self._engine(
                 scan.xyz,
-                self._intensity(scan),
+                self.intensity(scan),
                 lambda counts: budget.choose(counts.rows(budget.steps)),
             )
             budget.end()
@@ -187,8 +187,8 @@ class Segmenter:
             "none" if budget is None else budget.degradation.name,
         )
 
-    def _intensity(self, scan: LidarScan) -> NDArray[np.float32]:
-        """[N] finite intensities; missing ones as in training."""
+    def intensity(self, scan: LidarScan) -> NDArray[np.float32]:
+        """[N] finite intensities; missing ones as in training. Raises ScanError."""
         missing = self.meta.intensity.missing
         if scan.intensity is None:
             if missing is None:

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label every scan of a split and count, scan by scan; an interrupted walk goes on where it was.
+
+Memory does not grow with the split but by the tallies, some kilobytes a scan.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from pointdistill_ros.datasets.labelled import LabelledScans
+from pointdistill_ros.errors import InputError, LabelError
+from pointdistill_ros.evaluation.tally import ScanTally, tally
+from pointdistill_ros.labels import LabelSet
+from pointdistill_ros.scan import LidarScan
+from pointdistill_ros.segmentation import Segmentation
+
+COMMON = "common7"
+"""The classes in which all data sets can be compared."""
+
+
+class Labeller(Protocol):
+    """What can be evaluated."""
+
+    @property
+    def label_set(self) -> LabelSet:
+        """Meaning of the labels."""
+
+    def __call__(self, scan: LidarScan) -> Segmentation:
+        """One label per point."""
+
+
+def shared_label_set(network: LabelSet, data: LabelSet) -> LabelSet:
+    """The data set's own classes where the network's map to them, else the common ones.
+
+    Raises LabelError where the two cannot be compared.
+    """
+    try:
+        network.remap_to(data)
+    except LabelError:
+        common = LabelSet.named(COMMON)
+        for label_set in (network, data):
+            label_set.remap_to(common)
+        return common
+    return data
+
+
+def walk(
+    labeller: Labeller,
+    scans: LabelledScans,
+    label_set: LabelSet,
+    *,
+    journal: Journal | None = None,
+    on_scan: Callable[[int], None] = lambda done: None,
+) -> list[ScanTally]:
+    """Tallies of all scans, in order, judged in ``label_set``; ``on_scan`` hears how many are done.
+
+    ``journal`` keeps every tally as soon as it is known and hands out those of an earlier walk.
+    Raises InputError from the data, LabelError where label sets have no remap.
+    """
+    truth_table = scans.label_set.remap_to(label_set)
+    tallies = []
+    for i in range(len(scans)):
+        known = journal.known.get(i) if journal else None
+        if known is None:
+            scan, truth = scans[i]
+            begin = time.process_time()
+            result = labeller(scan)
+            known = tally(
+                scan,
+                result,
+                truth_table[truth],
+                label_set,
+                sequence=scans.sequences[i],
+                name=scan.frame,
+                seconds=time.process_time() - begin,
+            )
+            if journal:
+                journal.add(i, known)
+        tallies.append(known)
+        on_scan(i + 1)
+    return tallies
+
+
+class Journal:
+    """Tallies on disk, one JSON line a scan, under a first line that says what was measured."""
+
+    def __init__(self, path: Path, measured: dict[str, Any]) -> None:
+        """Continue ``path`` where its first line equals ``measured``, else begin it anew.
+
+        A last line that was cut off by a crash is dropped.
+        """
+        self.path = path
+        self.known: dict[int, ScanTally] = {}
+        lines = self._read(json.dumps(measured, sort_keys=True))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: TextIO = path.open("w")
+        for line in lines:
+            self._write(line)
+
+    def _read(self, head: str) -> list[str]:
+        if not self.path.is_file():
+            return [head]
+        first, *rest = self.path.read_text().splitlines() or [""]
+        if first != head:
+            return [head]
+        lines = [head]
+        for line in rest:
+            try:
+                data = json.loads(line)
+                self.known[int(data["index"])] = ScanTally.from_dict(data)
+            except (ValueError, KeyError, TypeError, InputError):
+                break
+            lines.append(line)
+        return lines
+
+    def add(self, index: int, known: ScanTally) -> None:
+        """Keep the tally of scan ``index``."""
+        self._write(json.dumps({"index": index, **known.to_dict()}))
+
+    def close(self) -> None:
+        """Nothing can be added from now on."""
+        self._file.close()
+
+    def _write(self, line: str) -> None:
+        self._file.write(line + "\n")
+        self._file.flush()
