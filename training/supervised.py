@@ -50,7 +50,7 @@ def train_supervised(
     path = run / f"{config.model}.safetensors"
 
     def loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return segmentation_loss(logits, labels, weights, config.lovasz_weight)
+        return segmentation_loss(logits, labels, None, weights, config.lovasz_weight)
 
     intensity = intensity_statistics(mix, config)
     fixed = monitor_batches(mix, model, config)

@@ -3,9 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torch.nn import functional
 
-from training.losses.segmentation import lovasz_softmax, segmentation_loss
+from pointdistill_ros.labels import LabelSet
+from training.losses.segmentation import lovasz_softmax, segmentation_loss, union_cross_entropy
+from training.targets import TargetSets
 
 VECTORS = Path(__file__).parents[1] / "data" / "ptv3_tiny.safetensors"
 
@@ -68,5 +73,106 @@ def test_class_weights_raise_the_price_of_their_class():
     logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])
     logits[1, 0] = 5.0  # class 1 is missed
     plain, _ = segmentation_loss(logits, labels)
-    weighted, _ = segmentation_loss(logits, labels, torch.tensor([1.0, 10.0]))
+    weighted, _ = segmentation_loss(logits, labels, class_weights=torch.tensor([1.0, 10.0]))
     assert weighted > plain
+
+
+CLASSES = 4
+SET = LabelSet("four", tuple("abcd"), ((0, 0, 0),) * 4, ((1,), (2,), (3,), (4,)))
+members = st.lists(st.booleans(), min_size=CLASSES, max_size=CLASSES).filter(any)
+
+
+def sets(*unions):
+    rows = torch.cat([torch.eye(CLASSES).bool(), torch.tensor(unions).reshape(-1, CLASSES).bool()])
+    return TargetSets(SET, tuple(map(str, range(len(rows)))), rows)
+
+
+def draw(n, targets, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(n, CLASSES, generator=generator, dtype=torch.float64)
+    return logits, torch.randint(0, targets, (n,), generator=generator)
+
+
+@given(st.lists(members, max_size=5), st.integers(0, 99))
+def test_unions_equal_the_definition(unions, seed):
+    targets = sets(*unions)
+    logits, ids = draw(12, len(targets), seed)
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0])
+    costs, shares = [], []
+    for row, target in zip(logits, ids.tolist(), strict=True):
+        allowed = targets.members[target]
+        costs.append(-row.softmax(0)[allowed].sum().log())
+        shares.append(weights[allowed].mean().double())
+    costs, shares = torch.stack(costs), torch.stack(shares)
+    plain = union_cross_entropy(logits, ids, targets.members)
+    torch.testing.assert_close(plain, costs.mean(), atol=1e-9, rtol=1e-9)
+    weighted = union_cross_entropy(logits, ids, targets.members, weights)
+    expected = (costs * shares).sum() / shares.sum()
+    torch.testing.assert_close(weighted, expected, atol=1e-6, rtol=1e-6)
+
+
+@given(st.integers(0, CLASSES - 1), st.integers(0, 99))
+def test_a_union_with_one_member_is_the_class(c, seed):
+    single = [i == c for i in range(CLASSES)]
+    logits, _ = draw(6, CLASSES, seed)
+    union = union_cross_entropy(logits, torch.full((6,), CLASSES), sets(single).members)
+    torch.testing.assert_close(union, functional.cross_entropy(logits, torch.full((6,), c)))
+
+
+def test_a_union_of_all_classes_says_nothing():
+    logits, _ = draw(6, CLASSES)
+    logits.requires_grad_()
+    loss = union_cross_entropy(logits, torch.full((6,), CLASSES), sets([True] * CLASSES).members)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-12)
+    torch.testing.assert_close(logits.grad, torch.zeros_like(logits), atol=1e-12, rtol=0)
+
+
+def test_exact_targets_are_plain_cross_entropy():
+    logits, ids = draw(50, CLASSES)
+    weights = torch.tensor([1.0, 0.0, 0.5, 3.0], dtype=torch.float64)
+    torch.testing.assert_close(
+        union_cross_entropy(logits, ids, sets().members, weights),
+        functional.cross_entropy(logits, ids, weights),
+    )
+
+
+def test_gradient_of_unions_is_right_and_stable():
+    targets = sets([True, True, False, False], [False, True, True, True])
+    logits, ids = draw(20, len(targets))
+    torch.autograd.gradcheck(
+        lambda x: union_cross_entropy(x, ids, targets.members), logits.requires_grad_()
+    )
+    far = torch.tensor([[300.0, -300.0, -900.0, -900.0]], requires_grad=True)
+    loss = union_cross_entropy(far, torch.tensor([CLASSES + 1]), targets.members)
+    loss.backward()
+    assert loss.item() == pytest.approx(600)
+    torch.testing.assert_close(far.grad, torch.tensor([[1.0, -1.0, 0.0, 0.0]]))
+
+
+def test_unions_reach_the_cross_entropy_and_not_the_lovasz_term():
+    targets = sets([True, True, False, False])
+    logits, ids = draw(30, len(targets))
+    exact = ids < CLASSES
+    assert 0 < exact.sum() < 30
+    total, parts = segmentation_loss(logits, ids, targets)
+    torch.testing.assert_close(parts["lovasz"], lovasz_softmax(logits[exact], ids[exact]))
+    expected = union_cross_entropy(logits.float(), ids, targets.members)
+    torch.testing.assert_close(parts["cross_entropy"], expected)
+    torch.testing.assert_close(total, parts["cross_entropy"] + parts["lovasz"])
+
+
+def test_a_batch_of_unions_alone_trains_without_lovasz():
+    logits = draw(5, CLASSES)[0].requires_grad_()
+    ids = torch.tensor([CLASSES, CLASSES, 255, CLASSES, 255])
+    total, parts = segmentation_loss(logits, ids, sets([True, False, True, False]))
+    total.backward()
+    assert parts["lovasz"] == 0
+    assert bool((logits.grad[ids == CLASSES] != 0).any(1).all())
+    assert bool((logits.grad[ids == 255] == 0).all())
+
+
+def test_labels_whose_classes_weigh_nothing_cost_nothing():
+    logits, _ = draw(3, CLASSES)
+    weights = torch.tensor([0.0, 1.0, 1.0, 1.0])
+    assert union_cross_entropy(logits, torch.zeros(3).long(), sets().members, weights) == 0
