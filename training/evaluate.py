@@ -1,127 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""How good are these weights? One pass per scan, every raw point counted (protocol P1).
+r"""How good weights are on the project's own validation.
 
-python -m training.evaluate --weights runs/first/student.safetensors --data DATA \
-    --out runs/first/val.json
+python -m training.evaluate --weights student --data DATA --protocol p1 p3 --out val.json
+python -m training.evaluate --weights runs/seed0/s.safetensors runs/seed1/s.safetensors --data DATA
 
-- real validation scans: per sequence accuracy, mIoU over classes with at least 100 points, IoUs
-- a foreign sensor in the seven classes that all data sets share
-- simulated streets whose seeds training never uses
+- the parts and the main figure are those of training/validation.py
+- several weights (seeds) give a table of mean ± standard deviation
 - with ``--steps``, all of it after each of these steps of load shedding instead
+`pointdistill evaluate` judges any data set in the same way and writes a report.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from pointdistill_ros.datasets.convention import SensorConvention
-from pointdistill_ros.datasets.packed import PackedScans
-from pointdistill_ros.datasets.simulated import SimulatedStreets
 from pointdistill_ros.errors import one_line_errors
-from pointdistill_ros.evaluation.confusion import ConfusionMatrix
+from pointdistill_ros.evaluation.figures import MIN_POINTS, Figures
+from pointdistill_ros.evaluation.progress import Bar, progress
+from pointdistill_ros.evaluation.walk import Labeller
 from pointdistill_ros.io.atomic import atomic_path
-from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.model.degradation import NEAR_RADIUS, ladder
-from pointdistill_ros.scan import LidarScan
-from pointdistill_ros.segmentation import Segmentation
+from pointdistill_ros.protocols.labellers import (
+    PROTOCOLS,
+    ProtocolName,
+    WithoutIntensity,
+    labeller,
+)
 from pointdistill_ros.segmenter import Segmenter
 from training.thinned import ThinnedSegmenter
+from training.validation import Part, spread, summary, validate, validation_parts
 
-MIN_POINTS = 100
-"""Classes with fewer true points do not enter a mean IoU."""
-FIRST_UNSEEN_SEED = 100_000
-"""Streets from here on are for evaluation only."""
-VALIDATION = {"semantic-kitti": ("07", "10"), "pandaset": ("003",)}
-"""Real sequences, by sensor convention."""
-
-Scans = Iterable[tuple[LidarScan, NDArray[np.uint8]]]
+_WIDTH = 140
 
 
-class Labeller(Protocol):
-    """What can be evaluated."""
+def evaluate(
+    segmenter: Segmenter,
+    parts: Sequence[Part],
+    protocol: ProtocolName = "p1",
+    bar: Bar = lambda title, scans: lambda done: None,
+    *,
+    intensity: bool = True,
+    threads: int | None = None,
+    cell: float | None = None,
+    min_points: int = MIN_POINTS,
+) -> dict[str, Figures]:
+    """Figures of all parts under one protocol; options as on the command line."""
 
-    @property
-    def label_set(self) -> LabelSet:
-        """Meaning of the labels."""
+    def labeller_for(dataset: str) -> Labeller:
+        chosen = labeller(protocol, segmenter, dataset, threads=threads, cell=cell)
+        return chosen if intensity else WithoutIntensity(chosen)
 
-    def __call__(self, scan: LidarScan) -> Segmentation:
-        """One label per point."""
-
-
-def evaluate(segmenter: Labeller, scans: Scans, label_set: LabelSet) -> ConfusionMatrix:
-    """Segment all scans and count against labels of ``label_set``, remapping if it is another."""
-    table = segmenter.label_set.remap_to(label_set)
-    matrix = ConfusionMatrix(len(label_set))
-    for scan, truth in scans:
-        matrix.update(table[segmenter(scan).labels], truth)
-    return matrix
-
-
-def report(matrix: ConfusionMatrix, label_set: LabelSet) -> dict[str, Any]:
-    """Plain data of one matrix: accuracy, mIoU, and IoU with point count of every true class."""
-    points, iou = matrix.points(), matrix.iou()
-    return {
-        "points": int(points.sum()),
-        "accuracy": round(matrix.accuracy(), 4),
-        "miou": round(matrix.miou(MIN_POINTS), 4),
-        "classes": {
-            name: {"points": int(points[i]), "iou": round(float(iou[i]), 4)}
-            for i, name in enumerate(label_set.names)
-            if points[i]
-        },
-    }
-
-
-def evaluate_all(
-    segmenter: Labeller, data: Path | None, cache: Path, drives: int
-) -> dict[str, Any]:
-    """Reports of every part there is data for, under the name of the part."""
-    results: dict[str, Any] = {}
-    for convention, sequences in VALIDATION.items() if data else ():
-        name = "semantic-kitti" if convention == "semantic-kitti" else "common7"
-        label_set = LabelSet.named(name)
-        for sequence in sequences:
-            scans = PackedScans(
-                data, SensorConvention.named(convention), "val", [sequence], label_set
-            )
-            title = f"{convention} {sequence}"
-            progress = track(scans, title, console=Console(stderr=True))
-            results[title] = report(evaluate(segmenter, progress, label_set), label_set)
-    if drives:
-        label_set = LabelSet.named("semantic-kitti")
-        seeds = range(FIRST_UNSEEN_SEED, FIRST_UNSEEN_SEED + drives)
-        streets = SimulatedStreets(cache, seeds, frames=2, stride=25)
-        progress = track(streets, "simulated", console=Console(stderr=True))
-        results["simulated"] = report(evaluate(segmenter, progress, label_set), label_set)
-    kitti = [part["miou"] for name, part in results.items() if name.startswith("semantic-kitti")]
-    if kitti:
-        results["semantic-kitti mean of mIoUs"] = round(float(np.mean(kitti)), 4)
-    return results
+    return validate(labeller_for, parts, bar, min_points)
 
 
 def evaluate_steps(
-    segmenter: Segmenter, args: argparse.Namespace
-) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Name and reports of every step of ``args.steps``, with the voxels and seconds per scan."""
+    segmenter: Segmenter, parts: Sequence[Part], args: argparse.Namespace, bar: Bar
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and figures of every step of ``args.steps``, with the voxels and seconds per scan."""
     steps = ladder(args.near_radius)
     for step in args.steps:
         thinned = ThinnedSegmenter(
             segmenter.network, segmenter.meta, steps[step], args.grid_factor, not args.isolated
         )
-        parts = evaluate_all(thinned, args.data, args.cache, args.drives)
-        parts["voxels per scan"] = round(float(np.mean(thinned.voxels)))
-        parts["network seconds per scan"] = round(float(np.mean(thinned.seconds)), 4)
-        yield steps[step].name, parts
+        figures = validate(lambda _, one=thinned: one, parts, bar, args.min_points)
+        yield (
+            steps[step].name,
+            {
+                **{title: part.to_dict() for title, part in figures.items()},
+                "voxels per scan": round(float(np.mean(thinned.voxels))),
+                "network seconds per scan": round(float(np.mean(thinned.seconds)), 4),
+            },
+        )
 
 
 def step_table(steps: dict[str, dict[str, Any]]) -> Table:
@@ -138,63 +95,115 @@ def step_table(steps: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
-def tables(results: dict[str, Any]) -> Iterable[Table]:
+def tables(figures: dict[str, Figures], title: str) -> Iterator[Table]:
     """One table of figures, one of IoUs per class and part."""
-    parts = {name: part for name, part in results.items() if isinstance(part, dict)}
-    summary = Table("", "points", "accuracy", f"mIoU (≥ {MIN_POINTS} points)")
-    for name, part in parts.items():
-        summary.add_row(
-            name, f"{part['points']:,}", f"{part['accuracy']:.3f}", f"{part['miou']:.3f}"
+    least = next(iter(figures.values())).min_points
+    parts = Table("", "scans", "points", "accuracy", "class acc.", "mIoU", "fw IoU", "ECE", "s")
+    parts.title = f"{title}: mIoU and class accuracy over classes with ≥ {least} points; s = CPU"
+    for name, part in figures.items():
+        row = part.to_dict()
+        cells = [row[key] for key in ("accuracy", "mean_accuracy", "miou", "fw_iou", "ece")]
+        parts.add_row(
+            name,
+            f"{row['scans']}",
+            f"{row['points']:,}",
+            *("–" if cell is None else f"{cell:.4f}" for cell in cells),
+            f"{row['seconds_per_scan']:.2f}",
         )
-    for name, value in results.items():
-        if name not in parts:
-            summary.add_row(name, "", "", f"{value:.3f}")
-    yield summary
-    classes = Table("IoU", *parts)
-    for name in dict.fromkeys(name for part in parts.values() for name in part["classes"]):
-        cells = [part["classes"].get(name) for part in parts.values()]
-        classes.add_row(name, *(f"{c['iou']:.3f} ({c['points']:,})" if c else "" for c in cells))
+    yield parts
+    classes = Table("IoU (points)", *figures)
+    for name in dict.fromkeys(n for part in figures.values() for n in part.label_set.names):
+        cells = [part.to_dict()["classes"].get(name) for part in figures.values()]
+        if any(cells):
+            text = (f"{c['iou']:.3f} ({c['points']:,})" if c else "" for c in cells)
+            classes.add_row(name, *text)
     yield classes
+
+
+def spread_table(results: dict[str, dict[str, Any]]) -> Table:
+    """Figures of all weights together, one column per protocol."""
+    table = Table("mean ± standard deviation over the weights", *(p.upper() for p in results))
+    for name in next(iter(results.values())):
+        table.add_row(name, *(_plus_minus(values[name]) for values in results.values()))
+    return table
+
+
+def _plus_minus(figure: dict[str, Any]) -> str:
+    if figure["std"] is None:
+        return f"{figure['mean']:.4f}"
+    return f"{figure['mean']:.4f} ± {figure['std']:.4f} (n = {figure['n']})"
+
+
+def _run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    parts = validation_parts(args.data, args.cache, args.drives)
+    results: dict[str, Any] = {"no_intensity": args.no_intensity, "weights": {}}
+    summaries: dict[str, list[dict[str, float]]] = {protocol: [] for protocol in args.protocol}
+    for weights in args.weights:
+        segmenter = Segmenter.load(
+            weights,
+            engine="torch" if args.steps else args.engine,
+            threads=args.threads,
+            precision=args.precision,
+        )
+        result = results["weights"][str(weights)] = {"sha256": segmenter.weights_sha256}
+        with progress() as bar:
+            if args.steps:
+                result["steps"] = dict(evaluate_steps(segmenter, parts, args, bar))
+                console.print(step_table(result["steps"]))
+                continue
+            for protocol in args.protocol:
+                figures = evaluate(
+                    segmenter,
+                    parts,
+                    protocol,
+                    bar,
+                    intensity=not args.no_intensity,
+                    threads=args.threads,
+                    cell=args.sub_sample,
+                    min_points=args.min_points,
+                )
+                result[protocol] = {
+                    "summary": summary(figures),
+                    "parts": {title: part.to_dict() for title, part in figures.items()},
+                }
+                summaries[protocol].append(result[protocol]["summary"])
+                for table in tables(figures, f"{weights}, {protocol.upper()}"):
+                    console.print(table)
+    if not args.steps and all(one for many in summaries.values() for one in many):
+        results["spread"] = {protocol: spread(many) for protocol, many in summaries.items()}
+        console.print(spread_table(results["spread"]))
+    return results
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--weights", nargs="+", default=["student"], help="shipped names or checkpoint paths")
+    add("--data", type=Path, help="folder of packed scans; none = simulated only")
+    add("--cache", type=Path, default=Path("runs/streets"), help="rendered streets")
+    add("--drives", type=int, default=8, help="unseen simulated streets")
+    add("--protocol", nargs="+", choices=PROTOCOLS, default=["p1"], help="P3 takes many passes")
+    add("--sub-sample", type=float, help="metres, of P2 and P3; default half a voxel")
+    add("--no-intensity", action="store_true", help="as from a lidar that measures none")
+    add("--min-points", type=int, default=MIN_POINTS, help="rarer classes enter no mean")
+    add("--threads", type=int, help="CPU threads")
+    add("--engine", default="auto", help="auto, native, torch, …; steps take torch")
+    add("--precision", default="float32", help="float32, bfloat16 or float16")
+    add("--steps", type=int, nargs="*", default=[], help="of load shedding, 0 = none")
+    add("--near-radius", type=float, default=NEAR_RADIUS, help="metres, of step 1")
+    add("--isolated", action="store_true", help="thinned voxels do not count as neighbours")
+    add("--grid-factor", type=float, default=1.0, help="coarser voxels, with --steps")
+    add("--out", type=Path, help="write the figures as JSON")
+    return parser
 
 
 def main() -> None:
     """Parse the command line, evaluate, print and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--weights", default="student", help="shipped name or checkpoint path")
-    parser.add_argument("--data", type=Path, help="folder of packed scans; none = simulated only")
-    parser.add_argument("--cache", type=Path, default=Path("runs/streets"), help="rendered streets")
-    parser.add_argument("--drives", type=int, default=8, help="unseen simulated streets")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--engine", default="auto", help="auto, native, torch, …; steps take torch")
-    parser.add_argument("--precision", default="float32", help="float32, bfloat16 or float16")
-    parser.add_argument(
-        "--steps", type=int, nargs="*", default=[], help="of load shedding, 0 = none"
-    )
-    parser.add_argument("--near-radius", type=float, default=NEAR_RADIUS, help="metres, of step 1")
-    parser.add_argument(
-        "--isolated", action="store_true", help="thinned voxels do not count as neighbours"
-    )
-    parser.add_argument(
-        "--grid-factor", type=float, default=1.0, help="coarser voxels, with --steps"
-    )
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    args = parser.parse_args()
-    segmenter = Segmenter.load(
-        args.weights,
-        engine="torch" if args.steps else args.engine,
-        threads=args.threads,
-        precision=args.precision,
-    )
-    results: dict[str, Any] = {"weights_sha256": segmenter.weights_sha256}
-    if args.steps:
-        results["steps"] = dict(evaluate_steps(segmenter, args))
-        Console().print(step_table(results["steps"]))
-    else:
-        results["parts"] = evaluate_all(segmenter, args.data, args.cache, args.drives)
-        for table in tables(results["parts"]):
-            Console().print(table)
+    args = _parser().parse_args()
+    console = Console()
+    results = _run(args, console if console.is_terminal else Console(width=_WIDTH))
     if args.out:
         with atomic_path(args.out) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n")

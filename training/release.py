@@ -22,11 +22,13 @@ from pointdistill_ros.checkpoint import (
     save_checkpoint,
 )
 from pointdistill_ros.errors import one_line_errors
+from pointdistill_ros.evaluation.figures import MIN_POINTS
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.model.config import Permutation
 from pointdistill_ros.resources import weights_path
 from pointdistill_ros.segmenter import Segmenter
-from training.evaluate import MIN_POINTS, evaluate_all
+from training.evaluate import evaluate
+from training.validation import validation_parts
 
 LICENCE = (
     "The weights were trained on data under non-commercial, share-alike licences (SemanticKITTI: "
@@ -119,7 +121,9 @@ def main() -> None:
         stages = len(load_checkpoint(args.weights)[1].config.encoder_depths)
         permutation = (tuple(int(c) for c in args.curves),) * stages
     meta = release(args.weights, target, permutation)
-    results = evaluate_all(Segmenter.load(target), args.data, args.cache, args.drives)
+    parts = validation_parts(args.data, args.cache, args.drives)
+    figures = evaluate(Segmenter.load(target), parts)
+    results = {title: part.to_dict() for title, part in figures.items()}
     text = card(name, file_sha256(target), target.stat().st_size, meta, results)
     if args.notes:
         text = text.replace("\n## Figures\n", f"\n{args.notes.read_text().strip()}\n\n## Figures\n")
