@@ -31,6 +31,7 @@ from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.scan import LidarScan
 
 FORMAT = "pointdistill packed scans 1"
+EXTRAS = ("pose", "instances")
 _MANIFEST, _UNFINISHED = "manifest.json", "unfinished.json"
 
 
@@ -64,8 +65,20 @@ class PackedCache:
         return packed.scan, packed.labels
 
     def read(self, i: int) -> LabelledScan:
-        """Scan i with its pose, where the source knew it. Raises InputError."""
+        """Scan i with all that was packed of it. Raises InputError."""
         return _read_scan(self.root / self.entries[i]["path"])
+
+    def pose(self, i: int) -> NDArray[np.float64]:
+        """4×4 transform from the sensor to the world of the drive. Raises InputError without."""
+        if (pose := self.read(i).pose) is None:
+            raise InputError(f"{self.root}: packed without poses")
+        return pose
+
+    def instances(self, i: int) -> NDArray[np.uint16]:
+        """Number of the object each point belongs to, uint16 [N]. Raises InputError without."""
+        if (instances := self.read(i).instances) is None:
+            raise InputError(f"{self.root}: packed without instances")
+        return instances
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,7 @@ class _Job:
     paths: list[str]
     sha256: dict[str, str]
     """By path, of a folder that was finished before."""
+    extras: frozenset[str]
 
 
 def pack(
@@ -82,6 +96,7 @@ def pack(
     root: Path,
     dataset: str,
     split: str,
+    extras: Collection[str] = (),
     workers: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> PackedCache:
@@ -89,18 +104,22 @@ def pack(
 
     A finished folder is compared with its manifest, and what is missing or differs written again.
     ``workers`` processes (more than one: ``scans`` is sent to them pickled). ``progress`` is told
-    how many scans are done. A source with a method ``pose(i)`` gives each scan its pose [4, 4].
+    how many scans are done. ``extras``: ``pose``, ``instances``, for data sets with such methods.
     Raises InputError naming the file or scan, also where ``root`` holds another data set.
     """
+    for extra in extras:
+        if extra not in EXTRAS or not hasattr(scans, extra):
+            raise InputError(f"{dataset} gives no {extra} with its scans")
     paths = _paths(scans.sequences)
     identity = {
         "format": FORMAT,
         "dataset": dataset,
         "split": split,
+        "extras": sorted(extras),
         "label_set": scans.label_set.to_dict(),
         "sequences": dict(Counter(scans.sequences)),
     }
-    job, entries = _Job(scans, root, paths, _claim(root, identity)), []
+    job, entries = _Job(scans, root, paths, _claim(root, identity), frozenset(extras)), []
     for entry in _packed_by(job, workers):
         entries.append(entry)
         progress(len(entries))
@@ -139,9 +158,9 @@ def _pack_one(job: _Job, i: int) -> dict[str, Any]:
     data = path.read_bytes() if path.is_file() else b""
     if not _is_whole(data, job.sha256.get(job.paths[i])):
         scan, labels = job.scans[i]
-        pose_of = getattr(job.scans, "pose", None)
+        extras = {name: getattr(job.scans, name)(i) for name in job.extras}
         try:
-            data = encode(LabelledScan(scan, labels, None if pose_of is None else pose_of(i)))
+            data = encode(LabelledScan(scan, labels, **extras))
         except ScanError as error:
             raise InputError(f"scan {i} ({scan.frame}): {error}") from error
         with atomic_path(path) as temporary:

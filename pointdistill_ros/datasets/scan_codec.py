@@ -4,7 +4,7 @@
 - coordinates: steps of 1/256 m, or 1/128, 1/64, 1/32 where a point lies beyond 128, 256, 512 m;
   a point without a return (NaN or Inf) comes back as NaN
 - intensity: exact where it comes in steps of 1/100 (KITTI) or 1/255, else in steps of 1/65535
-- labels, ring, order and number of points: exact; time: steps of 1 µs
+- labels, instances, ring, order and number of points: exact; time: steps of 1 µs
 - the zstandard frame has a checksum, so damaged and cut-off bytes are recognised
 
 Neighbours in a scan are neighbours in space, so the steps are small, and most high bytes are zero.
@@ -50,6 +50,8 @@ class LabelledScan:
     """uint8 or uint16 [N]."""
     pose: NDArray[np.float64] | None = None
     """[4, 4] sensor → world, where the source knows it."""
+    instances: NDArray[np.uint16] | None = None
+    """[N] number of the object a point belongs to, 0 = none, where the source knows it."""
 
 
 def encode(packed: LabelledScan) -> bytes:
@@ -62,7 +64,7 @@ def encode(packed: LabelledScan) -> bytes:
     if labels.shape != (len(scan),) or labels.dtype not in (np.uint8, np.uint16):
         given = f"{labels.dtype} {list(labels.shape)}"
         raise ScanError(f"labels must be uint8 or uint16 [{len(scan)}], got {given}")
-    quantum, xyz = _quantised(scan.xyz)
+    quantum, xyz = _quantised(scan)
     header: dict[str, Any] = {"points": len(scan), "quantum": quantum}
     header |= {"stamp_ns": scan.stamp_ns, "frame": scan.frame}
     columns: dict[str, NDArray[Any]] = dict(zip("xyz", xyz.T, strict=True))
@@ -75,6 +77,8 @@ def encode(packed: LabelledScan) -> bytes:
         if not np.isfinite(scan.time).all():
             raise ScanError("time of a point is not finite")
         columns["time"] = np.rint(scan.time.astype(np.float64) * 1e6).astype(np.int32)
+    if packed.instances is not None:
+        columns["instance"] = packed.instances
     if packed.pose is not None:
         header["pose"] = packed.pose.tolist()
     header["columns"] = [[name, column.dtype.str] for name, column in columns.items()]
@@ -126,12 +130,12 @@ def _scan(header: dict[str, Any], columns: dict[str, NDArray[Any]]) -> LabelledS
     ring = columns.get("ring")
     scan = LidarScan(xyz, intensity, time, ring, header["stamp_ns"], header["frame"])
     pose = np.array(header["pose"], np.float64) if "pose" in header else None
-    return LabelledScan(scan, columns["label"], pose)
+    return LabelledScan(scan, columns["label"], pose, columns.get("instance"))
 
 
-def _quantised(xyz: NDArray[np.float32]) -> tuple[int, NDArray[np.int16]]:
+def _quantised(scan: LidarScan) -> tuple[int, NDArray[np.int16]]:
     """Steps per metre and coordinates int16 [N, 3]."""
-    valid: NDArray[np.bool_] = np.isfinite(xyz).all(axis=1)
+    xyz, valid = scan.xyz, scan.valid
     largest = float(np.abs(xyz[valid]).max(initial=0))
     quantum = next((q for q in _QUANTA if np.rint(largest * q) <= 32767), None)
     if quantum is None:
