@@ -82,12 +82,15 @@ class SemanticKitti:
         _, instances = read_labels(self.label_path(i), self.num_points(i))
         return instances
 
-    def pose(self, i: int) -> NDArray[np.float64]:
+    def pose(self, i: int) -> NDArray[np.float64] | None:
         """4×4 transform from the lidar of scan i to the lidar of the sequence's first scan.
 
-        From poses.txt (camera to first camera) and calib.txt. Raises InputError without them.
+        From poses.txt (camera to first camera) and calib.txt; None for a sequence without poses.
+        Raises InputError where the two are damaged or do not belong together.
         """
         sequence = self.sequences[i]
+        if not (self.paths[i].parents[1] / "poses.txt").is_file():
+            return None
         if sequence not in self._poses:
             self._poses[sequence] = _lidar_poses(self.paths[i].parents[1])
         poses, row = self._poses[sequence], self.paths[i].stem

@@ -116,10 +116,11 @@ def test_damaged_pose_files_are_named(root):
     def pose(i=1):
         return SemanticKitti(root, "train", ["00"]).pose(i)
 
+    assert pose() is None
+    (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
     with pytest.raises(InputError, match=r"calib\.txt: cannot be read"):
         pose()
     (folder / "calib.txt").write_text("P0: 1 0 0 0 0 1 0 0 0 0 1 0\n")
-    (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n")
     with pytest.raises(InputError, match="'Tr: …'"):
         pose()
     (folder / "calib.txt").write_text(CALIBRATION)
