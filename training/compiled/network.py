@@ -10,10 +10,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pointdistill_ros.model.attention import PatchAttention
 from pointdistill_ros.model.neighbours import NeighbourTable
 from pointdistill_ros.model.ptv3 import Pooling, PTv3
 from pointdistill_ros.model.pyramid import Stage
 from pointdistill_ros.model.sparse_conv import SubmanifoldConv
+from training.compiled.attention import CompiledAttention
 from training.compiled.convolution import sparse_convolution
 from training.compiled.library import Precision, check_precision
 from training.compiled.linear import linear
@@ -55,6 +57,7 @@ _COMPILED: dict[type[nn.Module], type[nn.Module]] = {
     SubmanifoldConv: CompiledConv,
     nn.Linear: CompiledLinear,
     Pooling: CompiledPooling,
+    PatchAttention: CompiledAttention,
 }
 
 
@@ -62,11 +65,14 @@ def compile_network(network: PTv3, precision: Precision = "float32") -> None:
     """Give the modules of a network on the CPU their compiled forms, in place.
 
     precision: of the factors in products; bfloat16 replaces autocast, which must be off. A network
-    that is compiled already changes its precision. Raises ConfigError where the library is not
+    that is compiled already changes its precision. Attention with heads of a width that is no
+    multiple of 16 stays plain. Raises ConfigError where the library is not
     built or this CPU lacks the precision.
     """
     check_precision(precision)
     for module in network.modules():
+        if isinstance(module, PatchAttention) and not CompiledAttention.fits(module):
+            continue
         kind = _COMPILED.get(type(module), type(module))
         if kind in _COMPILED.values():
             module.__class__ = kind
