@@ -7,6 +7,7 @@ from pointdistill_ros.cli.benchmark import benchmark
 from pointdistill_ros.cli.demo import demo
 from pointdistill_ros.cli.export import export
 from pointdistill_ros.cli.info import info
+from pointdistill_ros.cli.pack import pack
 from pointdistill_ros.cli.play import play
 from pointdistill_ros.cli.segment import segment
 from pointdistill_ros.cli.simulate import simulate
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, segment, play, simulate, export, benchmark, info):
+for command in (demo, segment, play, simulate, pack, export, benchmark, info):
     app.command()(command)
 
 

@@ -68,11 +68,9 @@ class PackedCache:
         """Scan i with all that was packed of it. Raises InputError."""
         return _read_scan(self.root / self.entries[i]["path"])
 
-    def pose(self, i: int) -> NDArray[np.float64]:
-        """4×4 transform from the sensor to the world of the drive. Raises InputError without."""
-        if (pose := self.read(i).pose) is None:
-            raise InputError(f"{self.root}: packed without poses")
-        return pose
+    def pose(self, i: int) -> NDArray[np.float64] | None:
+        """4×4 transform from the sensor to the world of the drive; None where it was not kept."""
+        return self.read(i).pose
 
     def instances(self, i: int) -> NDArray[np.uint16]:
         """Number of the object each point belongs to, uint16 [N]. Raises InputError without."""
