@@ -11,6 +11,7 @@ from pointdistill_ros.cli.pack import pack
 from pointdistill_ros.cli.play import play
 from pointdistill_ros.cli.segment import segment
 from pointdistill_ros.cli.simulate import simulate
+from pointdistill_ros.cli.submit import submit
 from pointdistill_ros.errors import one_line_errors
 from pointdistill_ros.openmp import bound_spinning
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, segment, play, simulate, pack, export, benchmark, info):
+for command in (demo, segment, play, simulate, pack, export, benchmark, submit, info):
     app.command()(command)
 
 
