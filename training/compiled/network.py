@@ -19,6 +19,7 @@ from training.compiled.attention import CompiledAttention
 from training.compiled.convolution import sparse_convolution
 from training.compiled.library import Precision, check_precision
 from training.compiled.linear import linear
+from training.compiled.memory import keep_freed_memory
 from training.compiled.pooling import pool_max
 
 
@@ -66,10 +67,11 @@ def compile_network(network: PTv3, precision: Precision = "float32") -> None:
 
     precision: of the factors in products; bfloat16 replaces autocast, which must be off. A network
     that is compiled already changes its precision. Attention with heads of a width that is no
-    multiple of 16 stays plain. Raises ConfigError where the library is not
-    built or this CPU lacks the precision.
+    multiple of 16 stays plain. From here on freed memory stays with the process (memory.py).
+    Raises ConfigError where the library is not built or this CPU lacks the precision.
     """
     check_precision(precision)
+    keep_freed_memory()
     for module in network.modules():
         if isinstance(module, PatchAttention) and not CompiledAttention.fits(module):
             continue
