@@ -100,6 +100,7 @@ class Figures:
             "fw_iou": _short(matrix.frequency_weighted_iou()),
             "ece": _short(self.reliability.error()),
             "seconds_per_scan": round(float(np.mean([t.seconds for t in self.tallies])), 3),
+            "voxels_per_scan": round(float(np.mean([t.voxels for t in self.tallies]))),
             "min_points": self.min_points,
             "left_out": self.left_out(),
             "classes": {

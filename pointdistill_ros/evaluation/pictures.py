@@ -16,6 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros.errors import ScanError
+from pointdistill_ros.evaluation.paint import (
+    EMPTY,
+    class_colours,
+    error_colours,
+    paint_from_above,
+)
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import UNLABELLED, LabelSet
 
@@ -26,10 +32,6 @@ if TYPE_CHECKING:
 _BACKGROUND = "#0e1116"
 _TEXT = "#e6e9ee"
 _FAINT = "#8b93a1"
-_EMPTY = (14, 17, 22)
-_GREY = (95, 100, 110)
-"""Unlabelled points; in a comparison also the points without truth."""
-_RIGHT, _WRONG = (58, 72, 88), (255, 72, 56)
 _ROWS, _COLUMNS = 64, 1200
 
 
@@ -50,7 +52,9 @@ def birds_eye(
     _check(xyz, labels)
     figure = _figure(11.6, 8.8)
     axes = figure.add_axes((0.055, 0.06, 0.68, 0.86))
-    _show_from_above(axes, _from_above(xyz, _colours(labels, label_set), reach, 757), reach)
+    _show_from_above(
+        axes, paint_from_above(xyz, class_colours(labels, label_set), reach, 757), reach
+    )
     _title(figure, title, f"{len(xyz):,} points")
     _legend(figure, labels, label_set, x=0.76, top=0.92)
     _save(figure, path)
@@ -71,7 +75,7 @@ def range_view(
     _check(xyz, labels)
     figure = _figure(15.0, 5.6)
     distance = np.sqrt((xyz**2).sum(1))
-    image, span = _panorama(xyz, _colours(labels, label_set))
+    image, span = _panorama(xyz, class_colours(labels, label_set))
     with np.errstate(divide="ignore", invalid="ignore"):  # 2.5 m is brightest, 80 m darkest
         near = np.nan_to_num(np.clip(np.log(80 / distance) / np.log(80 / 2.5), 0, 1))
     shade, _ = _panorama(xyz, _viridis(near))
@@ -103,14 +107,13 @@ def comparison(
     _check(xyz, truth)
     judged = truth != UNLABELLED
     right = judged & (labels == truth)
-    difference = np.full((len(xyz), 3), _GREY, np.uint8)
-    difference[right], difference[judged & ~right] = _RIGHT, _WRONG
+    difference, wrong = error_colours(labels, truth)
     accuracy = right.sum() / judged.sum() if judged.any() else float("nan")
     panels = (
-        ("prediction", _from_above(xyz, _colours(labels, label_set), reach, 488)),
-        ("truth", _from_above(xyz, _colours(truth, label_set), reach, 488)),
+        ("prediction", paint_from_above(xyz, class_colours(labels, label_set), reach, 488)),
+        ("truth", paint_from_above(xyz, class_colours(truth, label_set), reach, 488)),
         # mistakes on top, so that none hides
-        ("difference", _from_above(xyz, difference, reach, 488, order=judged & ~right)),
+        ("difference", paint_from_above(xyz, difference, reach, 488, order=wrong)),
     )
     figure = _figure(16.0, 7.0)
     for k, (name, image) in enumerate(panels):
@@ -132,16 +135,6 @@ def _check(xyz: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
         )
 
 
-def _colours(labels: NDArray[np.uint8], label_set: LabelSet) -> NDArray[np.uint8]:
-    """[N, 3] colour per point, brightened where the official colour drowns in the background."""
-    palette = label_set.palette.astype(float)
-    palette[len(label_set) :] = _GREY
-    luminance = palette @ (0.30, 0.59, 0.11)
-    palette += np.clip(70 - luminance, 0, None)[:, None] * 0.8
-    table: NDArray[np.uint8] = np.clip(palette, 0, 255).astype(np.uint8)
-    return table[labels]
-
-
 def _viridis(values: NDArray[Any]) -> NDArray[np.uint8]:
     from matplotlib import colormaps
 
@@ -149,31 +142,11 @@ def _viridis(values: NDArray[Any]) -> NDArray[np.uint8]:
     return table[(values * 255).astype(np.uint8)]
 
 
-def _from_above(
-    xyz: NDArray[np.float32],
-    colours: NDArray[np.uint8],
-    reach: float,
-    size: int,
-    order: NDArray[Any] | None = None,
-) -> NDArray[np.uint8]:
-    """[size, size, 3] image, y upwards; the highest points (or ``order``) are drawn last."""
-    with np.errstate(invalid="ignore"):
-        inside = np.isfinite(xyz).all(1) & (np.abs(xyz[:, :2]) < reach).all(1)
-    xyz, colours = xyz[inside], colours[inside]
-    keys = (xyz[:, 2],) if order is None else (xyz[:, 2], order[inside])
-    last = np.lexsort(keys)
-    pixel = ((xyz[last, :2] + reach) * (size / (2 * reach))).astype(np.int64)
-    image = np.full((size + 1, size + 1, 3), _EMPTY, np.uint8)
-    for dx, dy in ((1, 1), (1, 0), (0, 1), (0, 0)):  # two pixels wide, to be seen
-        image[size - 1 - pixel[:, 1] + dy, pixel[:, 0] + dx] = colours[last]
-    return image[:size, :size]
-
-
 def _panorama(
     xyz: NDArray[np.float32], colours: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], tuple[float, float]]:
     """[rows, columns, 3] range image and its lowest and highest elevation in degrees."""
-    image = np.full((_ROWS, _COLUMNS, 3), _EMPTY, np.uint8)
+    image = np.full((_ROWS, _COLUMNS, 3), EMPTY, np.uint8)
     distance = np.sqrt((xyz.astype(float) ** 2).sum(1))
     use = np.isfinite(distance) & (distance > 0.1)
     if not use.any():
@@ -246,7 +219,7 @@ def _legend(
     count = np.bincount(labels, minlength=256).astype(float)
     share = count / max(count.sum(), 1)
     present = [i for i in np.argsort(-share, kind="stable") if count[i]]
-    swatch = _colours(np.arange(256, dtype=np.uint8), label_set) / 255
+    swatch = class_colours(np.arange(256, dtype=np.uint8), label_set) / 255
     width, height = figure.get_size_inches()
     step, line = 0.135, 0.28 / height
     for k, i in enumerate(present):

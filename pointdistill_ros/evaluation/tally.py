@@ -33,6 +33,8 @@ class ScanTally:
     """[3, BINS] points, hits, summed probability per bin."""
     seconds: float = 0.0
     """CPU time of labelling."""
+    voxels: int = 0
+    """Voxels the network saw, over all its passes."""
 
     @property
     def counts(self) -> Counts:
@@ -55,6 +57,7 @@ class ScanTally:
             "counts": self.bands.reshape(-1)[where].tolist(),
             "reliability": self.reliability.tolist(),
             "seconds": self.seconds,
+            "voxels": self.voxels,
         }
 
     @classmethod
@@ -65,7 +68,12 @@ class ScanTally:
             bands.reshape(-1)[data["cells"]] = data["counts"]
             reliability = np.array(data["reliability"], np.float64).reshape(3, BINS)
             return cls(
-                str(data["sequence"]), str(data["scan"]), bands, reliability, float(data["seconds"])
+                str(data["sequence"]),
+                str(data["scan"]),
+                bands,
+                reliability,
+                float(data["seconds"]),
+                int(data["voxels"]),
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(f"not the tally of a scan ({error!r})") from error
@@ -97,4 +105,4 @@ def tally(
     )
     reliability = Reliability()
     reliability.update(labels[known], result.probability[known], truth[known])
-    return ScanTally(sequence, name, bands, reliability.sums, seconds)
+    return ScanTally(sequence, name, bands, reliability.sums, seconds, result.voxels)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pointdistill_ros.datasets.labelled import LabelledScans
 from pointdistill_ros.errors import InputError, LabelError
@@ -47,6 +50,23 @@ def shared_label_set(network: LabelSet, data: LabelSet) -> LabelSet:
             label_set.remap_to(common)
         return common
     return data
+
+
+class EveryNth:
+    """Some scans of a data set, evenly spread."""
+
+    def __init__(self, scans: LabelledScans, step: int) -> None:
+        """Scans 0, step, 2 · step …."""
+        self._scans, self._step = scans, step
+        self.label_set: LabelSet = scans.label_set
+        self.sequences: Sequence[str] = list(scans.sequences)[::step]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, i: int) -> tuple[LidarScan, NDArray[np.uint8]]:
+        """See ``LabelledScans``."""
+        return self._scans[i * self._step]
 
 
 def walk(

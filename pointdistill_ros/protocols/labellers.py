@@ -28,6 +28,11 @@ from pointdistill_ros.segmenter import Segmenter
 
 ProtocolName = Literal["p1", "p2", "p3"]
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+DESCRIPTIONS: dict[ProtocolName, str] = {
+    "p1": "one pass; one point stands for a voxel, the others take its class",
+    "p2": "one view; points thinned to half a voxel; the softmaxes of all fragments are summed",
+    "p3": "P2 over all views: ten scales and flips for nuScenes, else four quarter turns",
+}
 
 
 class ManyPasses:
@@ -45,8 +50,6 @@ class ManyPasses:
         self.cell = segmenter.meta.grid_size / 2 if cell is None else cell
         if self.cell <= 0:
             raise ConfigError(f"cells of the sub-sample must be above 0 m, got {self.cell:g}")
-        self.passes: list[int] = []
-        """Passes of the network, per scan so far."""
 
     @property
     def label_set(self) -> LabelSet:
@@ -62,23 +65,20 @@ class ManyPasses:
         labels = np.full(len(scan), UNLABELLED, np.uint8)
         probability, entropy = np.zeros((2, len(scan)), np.float32)
         if not valid.any():
-            self.passes.append(0)
             return Segmentation(labels, probability, entropy, self.label_set)
         xyz, intensity = scan.xyz[valid], self.segmenter.intensity(scan)[valid]
         point, inverse = sub_sample(xyz, intensity, self.cell)
         xyz, intensity = xyz[point], intensity[point]
 
         votes = np.zeros((len(xyz), len(self.label_set)), np.float32)  # [n, C] summed softmax
-        passes = rows = 0
+        rows = 0
         for view in self.views:
             seen = view.apply(xyz)
             voxels = voxelise(seen, meta.grid_size)
             forward = self.softmax.prepare(voxels.coords)
             for chosen in fragments(voxels):  # every point once per voxel: no collisions
                 votes[chosen] += forward(np.column_stack([seen[chosen], intensity[chosen]]))
-                passes += 1
                 rows += len(chosen)
-        self.passes.append(passes)
 
         votes /= votes.sum(axis=1, keepdims=True)
         spread = -(votes * np.log(np.maximum(votes, 1e-12))).sum(axis=1)

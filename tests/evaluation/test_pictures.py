@@ -6,6 +6,7 @@ import pytest
 
 from pointdistill_ros.errors import ScanError
 from pointdistill_ros.evaluation import pictures
+from pointdistill_ros.evaluation.paint import EMPTY, WRONG, class_colours, paint_from_above
 from pointdistill_ros.labels import LabelSet
 
 LABELS = LabelSet.named("semantic-kitti")
@@ -42,7 +43,7 @@ def test_pictures_are_written_whole(tmp_path, name):
 def test_from_above_forward_is_right_and_left_is_up():
     xyz = np.array([[30, 0, 0], [0, 30, 0]], np.float32)
     colours = np.array([[255, 0, 0], [0, 255, 0]], np.uint8)
-    image = pictures._from_above(xyz, colours, 50.0, 500)
+    image = paint_from_above(xyz, colours, 50.0, 500)
     size = len(image)
     red = np.argwhere((image == (255, 0, 0)).all(-1)).mean(0)
     green = np.argwhere((image == (0, 255, 0)).all(-1)).mean(0)
@@ -53,7 +54,7 @@ def test_from_above_forward_is_right_and_left_is_up():
 def test_higher_points_cover_lower_ones():
     xyz = np.array([[10, 10, 2], [10, 10, -1]], np.float32)
     colours = np.array([[255, 0, 0], [0, 255, 0]], np.uint8)
-    image = pictures._from_above(xyz, colours, 50.0, 500)
+    image = paint_from_above(xyz, colours, 50.0, 500)
     assert (image == (255, 0, 0)).all(-1).any() and not (image == (0, 255, 0)).all(-1).any()
 
 
@@ -85,7 +86,7 @@ def test_comparison_shows_wrong_points_in_red_only(tmp_path):
     def red(name):
         image = read(tmp_path / name)
         third = image[:, 2 * image.shape[1] // 3 :]
-        return int((np.abs(third - pictures._WRONG).max(-1) < 40).sum())
+        return int((np.abs(third - WRONG).max(-1) < 40).sum())
 
     assert red("right.png") == 0
     alone = red("wrong.png")
@@ -116,7 +117,7 @@ def test_lengths_must_agree(tmp_path):
 
 def test_unlabelled_and_dark_classes_stay_visible():
     every = np.arange(256, dtype=np.uint8)
-    colours = pictures._colours(every, LABELS).astype(int)
-    contrast = np.abs(colours - np.array(pictures._EMPTY)).max(1)
+    colours = class_colours(every, LABELS).astype(int)
+    contrast = np.abs(colours - np.array(EMPTY)).max(1)
     assert contrast.min() > 60
     assert (colours[ROAD] == LABELS.colours[ROAD]).all()
