@@ -3,21 +3,32 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pointdistill_ros.cli.segment import SegmenterLike, load_segmenter
+from pointdistill_ros.cli.segment import load_segmenter
 from pointdistill_ros.errors import InputError
 
 if TYPE_CHECKING:
     from pointdistill_ros.evaluation.progress import Bar
     from pointdistill_ros.evaluation.submission.benchmark import Benchmark
     from pointdistill_ros.evaluation.submission.validator import Check
+    from pointdistill_ros.evaluation.walk import Labeller
+    from pointdistill_ros.labels import LabelSet
 
 SHOWN = 10
 """Findings of one check that are printed."""
+
+
+class Passes(str, Enum):
+    """How a scan is labelled (pointdistill_ros/protocols)."""
+
+    p1 = "p1"
+    p2 = "p2"
+    p3 = "p3"
 
 
 def submit(
@@ -45,6 +56,10 @@ def submit(
     model: Annotated[
         str, typer.Option(help="Shipped network (student) or a .safetensors file.")
     ] = "student",
+    protocol: Annotated[
+        Passes,
+        typer.Option(help="p1: one pass, as a robot runs; p2: all points; p3: many views, best."),
+    ] = Passes.p1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     engine: Annotated[
         str,
@@ -75,30 +90,42 @@ def submit(
     print(f"{benchmark.dataset} {split}: {len(benchmark.members)} scans")
     with progress() as bar:
         if not check:
+            from pointdistill_ros.protocols.labellers import labeller
+
             segmenter = load_segmenter(model, device, engine, precision, threads)
-            _write(benchmark, segmenter, precision, archive, bar)
+            _refuse_other_classes(benchmark, segmenter.label_set, segmenter.model_id)
+            origin = {
+                "weights": segmenter.weights_sha256,
+                "precision": precision,
+                "protocol": protocol.value,
+            }
+            judged = cast("Any", segmenter)  # p2 and p3 look inside
+            by_protocol = labeller(protocol.value, judged, benchmark.dataset, threads=threads)
+            _write(benchmark, by_protocol, origin, archive, bar)
         valid = _check(benchmark, archive, bar)
     if not valid:
         raise typer.Exit(1)
 
 
+def _refuse_other_classes(benchmark: Benchmark, known: LabelSet, model_id: str) -> None:
+    if known.names != benchmark.label_set.names:
+        raise InputError(
+            f"network {model_id} knows the classes of {known.name}; "
+            f"this benchmark takes those of {benchmark.label_set.name}"
+        )
+
+
 def _write(
-    benchmark: Benchmark, segmenter: SegmenterLike, precision: str, archive: Path, bar: Bar
+    benchmark: Benchmark, labeller: Labeller, origin: dict[str, Any], archive: Path, bar: Bar
 ) -> None:
     from pointdistill_ros.evaluation.submission.writer import write_archive, write_predictions
 
-    classes, own = segmenter.label_set.names, benchmark.label_set.names
-    if classes != own:
-        raise InputError(
-            f"network {segmenter.model_id} knows the classes of {segmenter.label_set.name}; "
-            f"this benchmark takes those of {benchmark.label_set.name}"
-        )
     folder, scans = archive.with_suffix(""), len(benchmark.members)
     labelled = write_predictions(
         benchmark,
-        lambda scan: segmenter(scan).labels,
+        lambda scan: labeller(scan).labels,
         folder,
-        {"weights": segmenter.weights_sha256, "precision": precision},
+        origin,
         bar("label", scans),
     )
     write_archive(benchmark, folder, archive, bar("archive", scans))

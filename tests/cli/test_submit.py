@@ -61,6 +61,9 @@ def test_semantic_kitti_from_scans_to_a_checked_archive(submit, kitti, tmp_path)
     code, out, _ = submit(kitti, archive)
     assert code == 0
     assert "0 scans labelled, 11 were there" in out
+    code, _, err = submit(kitti, archive, "--precision", "float16")
+    assert code == 2
+    assert "predictions of something else" in err
 
 
 def test_a_check_says_what_is_wrong_and_exits_with_1(submit, kitti, tmp_path):

@@ -55,7 +55,7 @@ def validate(
         readable = [name not in unreadable for name in expected]
         yield Check(
             "ids of the benchmark",
-            ", ".join(benchmark.label_set.names),
+            f"{len(benchmark.label_set)} classes",
             tuple(_wrong_values(benchmark, contents, readable, on_scan)),
         )
         yield _others(benchmark, contents)
