@@ -3,6 +3,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pointdistill_ros.datasets.convention import InConvention, SensorConvention
 from pointdistill_ros.datasets.json_table import read_rows
@@ -183,15 +185,23 @@ def test_incomplete_tables_are_named(root):
         NuScenesLidarseg(root, "train", TRAIN)
 
 
-@pytest.mark.parametrize("indent", [None, 0, 2])
-def test_tables_are_read_across_chunks(tmp_path, monkeypatch, indent):
-    monkeypatch.setattr("pointdistill_ros.datasets.json_table._CHUNK", 7)
-    rows = [{"name": "Straße ]},[{", "at": [1.5, -2, 10**15], "next": None}, {}, {"deep": [{}]}]
-    path = tmp_path / "table.json"
-    path.write_text(json.dumps(rows, indent=indent, ensure_ascii=False), encoding="utf-8")
-    assert list(read_rows(path)) == rows
-    path.write_text("[]")
-    assert list(read_rows(path)) == []
+TEXT = st.sampled_from(["", "]},[{", '"', "\\", "Straße", "a" * 50])
+VALUES = st.none() | st.integers() | st.floats(allow_nan=False) | TEXT | st.just([{"x": [1, {}]}])
+
+
+@given(
+    rows=st.lists(st.dictionaries(TEXT, VALUES, max_size=3), max_size=4),
+    indent=st.sampled_from([None, 0, 2]),
+    ascii_only=st.booleans(),
+    chunk=st.integers(1, 40),
+)
+def test_tables_are_read_across_chunks(tmp_path_factory, rows, indent, ascii_only, chunk):
+    path = tmp_path_factory.getbasetemp() / "table.json"
+    text = json.dumps(rows, indent=indent, ensure_ascii=ascii_only)
+    path.write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pointdistill_ros.datasets.json_table._CHUNK", chunk)
+        assert list(read_rows(path)) == rows
 
 
 @pytest.mark.parametrize(
