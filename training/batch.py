@@ -12,13 +12,14 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pointdistill_ros.labels import LabelSet
+from pointdistill_ros.engine.library import EngineMissingError, load_library
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.pyramid import VoxelPyramid, build_pyramid, draw_permutation
 from pointdistill_ros.model.voxels import voxelise
@@ -29,8 +30,12 @@ from training.transforms import (
     augment,
     azimuth,
     crop_range,
+    merge,
+    mix_bands,
     mix_sectors,
     paste_objects,
+    place_objects,
+    thin_out,
 )
 
 T = TypeVar("T")
@@ -66,11 +71,17 @@ def collate(
     grid_size: float,
     max_voxels: int,
     rng: np.random.Generator | None,
+    head: str = "common",
+    compiled: bool = True,
 ) -> Batch:
     """Voxelise each sample and pack them.
 
     With ``rng`` as for training (random representatives, shuffled curves, samples cut to a sector
-    of ``max_voxels``), without as for evaluation.
+    of ``max_voxels``), without as for evaluation. ``compiled`` builds the geometry by compiled code
+    where that is installed.
+    A voxel has the label of the point that represents it: the same point gives its position and
+    intensity, and the labels of a voxel's points are met as often as they occur. The majority would
+    be another label in 0.13 % (0.1 m) or 0.26 % (0.15 m) of the voxels of SemanticKITTI.
     """
     coords, batch, features, targets = [], [], [], []
     for i, points in enumerate(samples):
@@ -85,7 +96,7 @@ def collate(
         batch.append(np.full(len(chosen), i, np.int64))
         features.append(np.column_stack([chosen.xyz, chosen.intensity]))
         targets.append(chosen.labels.astype(np.int64))
-    pyramid = build_pyramid(
+    pyramid = _builder(compiled)(
         torch.from_numpy(np.concatenate(coords)),
         torch.from_numpy(np.concatenate(batch)),
         model,
@@ -95,7 +106,22 @@ def collate(
         torch.from_numpy(np.concatenate(features).astype(np.float32)),
         torch.from_numpy(np.concatenate(targets)),
         pyramid,
+        head,
     )
+
+
+@cache
+def _builder(compiled: bool) -> Callable[..., VoxelPyramid]:
+    """What builds pyramids; without the compiled library only the speed differs."""
+    if compiled:
+        from training.compiled import geometry
+
+        try:
+            load_library()
+        except EngineMissingError:
+            return build_pyramid
+        return geometry.build_pyramid
+    return build_pyramid
 
 
 def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -115,26 +141,53 @@ class BatchStream:
 
     def __init__(self, sources: SourceMix, model: PTv3Config, config: TrainConfig) -> None:
         self.sources, self.model, self.config = sources, model, config
-        label_set = LabelSet.named("semantic-kitti")
-        self.rare = [label_set.index(name) for name in config.augment.paste_classes]
+        augment = config.augment
+        self.rare = {h: s.within(augment.paste_classes) for h, s in sources.sets.items()}
+        self.things = {h: s.within(augment.place_classes) for h, s in sources.sets.items()}
+        self.ground = {h: s.within(augment.place_on) for h, s in sources.sets.items()}
 
     def __call__(self, k: int) -> Batch:
-        """Batch number ``k`` ≥ 0."""
-        rng = np.random.default_rng([self.config.seed, k])
-        samples = [self.sample(rng) for _ in range(self.config.scans_per_step)]
-        return collate(samples, self.model, self.config.grid_size, self.config.max_voxels, rng)
+        """Batch number ``k`` ≥ 0, of one head."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, k])
+        head = self.sources.draw_head(rng)
+        samples = [self.sample(rng, head) for _ in range(config.scans_per_step)]
+        return collate(
+            samples,
+            self.model,
+            config.grid_size,
+            config.max_voxels,
+            rng,
+            head,
+        )
 
-    def sample(self, rng: np.random.Generator) -> LabelledPoints:
-        """One augmented scan, or sectors of several, with pasted rare objects."""
-        config, draw = self.config.augment, self.sources.draw
+    def sample(self, rng: np.random.Generator, head: str) -> LabelledPoints:
+        """One augmented sample, or two in one."""
+        points = self.scene(rng, head)
+        if rng.random() < self.config.augment.merge:
+            points = merge(points, self.scene(rng, head))
+        return crop_range(points, self.config.max_range)
+
+    def scene(self, rng: np.random.Generator, head: str) -> LabelledPoints:
+        """One scan or sectors or bands of several, with objects of others, augmented."""
+        config, sources = self.config.augment, self.sources
         if rng.random() < config.mix:
-            points = mix_sectors([draw(rng) for _ in range(config.mix_scans)], rng)
+            drawn = sources.draw_apart(rng, config.mix_scans, head)
+            drawn = [thin_out(points, rng, config) for points in drawn]
+            way = config.mix_by[rng.integers(len(config.mix_by))]
+            points = (mix_sectors if way == "sectors" else mix_bands)(drawn, rng)
         else:
-            points = draw(rng)
+            points = thin_out(sources.draw(rng, head), rng, config)
+        if rng.random() < config.place:
+            donor = sources.with_class(rng, self.things[head], head)
+            if donor is not None:
+                things, ground = self.things[head], self.ground[head]
+                points = place_objects(points, donor, things, ground, rng, config.place_attempts)
         if rng.random() < config.paste:
-            donor = self.sources.with_class(rng, self.rare)
-            points = paste_objects(points, donor, self.rare, rng)
-        return crop_range(augment(points, rng, config), self.config.max_range)
+            donor = sources.with_class(rng, self.rare[head], head)
+            if donor is not None:
+                points = paste_objects(points, donor, self.rare[head], rng, config.paste_copies)
+        return augment(points, rng, config)
 
 
 def prefetch(make: Callable[[int], T], start: int, depth: int = 4) -> Iterator[T]:

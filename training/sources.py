@@ -1,89 +1,218 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where training scans come from: packed real data and simulated streets, drawn by weight.
+"""SourceMix: training scans of all sources, drawn by weight and by place, as labelled points.
 
-Within a source every sequence is equally likely, however many scans it has: scans of one sequence
-show one place.
+Labels come as target ids of the run (targets.py). A mix holds no file open and can be sent to other
+processes; what it draws depends on the generator it is given and on nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from pointdistill_ros.datasets.convention import SensorConvention
 from pointdistill_ros.datasets.labelled import LabelledScans
-from pointdistill_ros.datasets.packed import PackedScans
-from pointdistill_ros.errors import ConfigError, InputError
-from training.data_config import SourceConfig
+from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.labels import LabelSet
+from training.config import TrainConfig
+from training.opening import CachedScans, open_source
+from training.targets import TargetSets
 from training.transforms import LabelledPoints
 
+__all__ = ["CachedScans", "SourceMix", "open_source"]
 
-def open_source(config: SourceConfig, data: Path | None, cache: Path) -> LabelledScans:
-    """The data set of a source; ``data`` holds packed scans, ``cache`` rendered streets."""
-    match config.kind:
-        case "packed":
-            if data is None:
-                raise InputError(f"source {config.name} needs packed scans: name their folder")
-            convention = SensorConvention.named(config.name)
-            return PackedScans(data, convention, "train", config.sequences)
-        case "simulated":
-            from pointdistill_ros.datasets.simulated import SimulatedStreets
+COUNTED = 400
+"""Scans per source whose labels are counted; of larger data sets a sample of all sequences."""
 
-            return SimulatedStreets(
-                cache, range(config.drives), config.frames, config.stride, config.lidars, workers=2
-            )
-        case _:
-            raise ConfigError(f"sources of kind {config.kind} are not read yet")
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """One data set of a mix."""
+
+    scans: LabelledScans
+    head: str
+    table: NDArray[np.uint8]
+    """uint8 [256], its labels → target ids."""
+    by_scan: bool
+    place: NDArray[np.int64]
+    """[scans] number of the sequence."""
+    counted: NDArray[np.int64]
+    """[K] scans whose labels were counted …"""
+    counts: NDArray[np.int64]
+    """… [K, T] points per target id."""
+
+    def pick(self, rng: Generator, allowed: NDArray[np.int64]) -> int:
+        """One of some scans: any, or of any of their sequences."""
+        if not self.by_scan:
+            places = np.unique(self.place[allowed])
+            allowed = allowed[self.place[allowed] == places[rng.integers(len(places))]]
+        return int(allowed[rng.integers(len(allowed))])
+
+    def mean_counts(self) -> NDArray[np.float64]:
+        """[T] expected points per target id of a drawn scan."""
+        if self.by_scan:
+            return np.asarray(self.counts.mean(axis=0))
+        places = np.unique(self.place[self.counted])
+        each = [self.counts[self.place[self.counted] == p].mean(axis=0) for p in places]
+        return np.asarray(np.mean(each, axis=0))
 
 
 class SourceMix:
-    """All sources of a run, counted once: which scan shows which class."""
+    """All sources of a run, drawn by weight, then by sequence (or scan), as labelled points.
 
-    def __init__(self, sources: Sequence[tuple[LabelledScans, float]], classes: int = 19) -> None:
-        """Data sets with their weights. Reads every scan."""
+    One head with the classes of ``label_set`` for all, or a head per label set of the sources.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[LabelledScans, float]],
+        label_set: LabelSet | None = None,
+        per_dataset: bool = False,
+        balance: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Data sets with their weights; ``label_set`` is semantic-kitti unless given.
+
+        Reads and counts up to COUNTED scans of each, evenly drawn from its sequences by ``seed``.
+        Raises LabelError or ConfigError where labels have no meaning in ``label_set``.
+        """
         self.sources = [source for source, _ in sources]
-        weights = np.array([weight for _, weight in sources])
+        weights = np.array([weight for _, weight in sources], np.float64)
         self.weights = weights / weights.sum()
-        self.counts = [
-            np.stack([np.bincount(s[i][1], minlength=256)[:classes] for i in range(len(s))])
-            for s in self.sources
+        own = [source.label_set for source in self.sources]
+        common = LabelSet.named("semantic-kitti") if label_set is None else label_set
+        self.sets: dict[str, TargetSets] = (
+            {s.name: TargetSets.of(s, [s]) for s in own}
+            if per_dataset
+            else {"common": TargetSets.of(common, own)}
+        )
+        """Per head, what its targets mean."""
+        balance = balance or ["sequence"] * len(sources)
+        rng = np.random.default_rng([seed, 4])
+        self._sources = []
+        for scans, labels, by in zip(self.sources, own, balance, strict=True):
+            head = labels.name if per_dataset else "common"
+            sets = self.sets[head]
+            place = np.unique(np.array(scans.sequences), return_inverse=True)[1].reshape(-1)
+            counted = _spread(place, COUNTED, rng)
+            table = sets.table(labels)
+            counts = _count(scans, counted, table, len(sets))
+            self._sources.append(_Source(scans, head, table, by == "scan", place, counted, counts))
+
+    @classmethod
+    def of(cls, config: TrainConfig, opened: Sequence[LabelledScans]) -> SourceMix:
+        """The sources of a recipe, opened in its order by ``open_source``."""
+        return cls(
+            list(zip(opened, (s.weight for s in config.sources), strict=True)),
+            LabelSet.named(config.label_set),
+            config.head == "per-dataset",
+            [s.balance for s in config.sources],
+            config.seed,
+        )
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the heads: ``common`` alone, or the label sets of the sources."""
+        return tuple(self.sets)
+
+    def draw_head(self, rng: Generator) -> str:
+        """A head, by the weight of its sources."""
+        return self._sources[int(rng.choice(len(self._sources), p=self.weights))].head
+
+    def draw(self, rng: Generator, head: str | None = None) -> LabelledPoints:
+        """A scan of a head (default: the first): source by weight, sequence, scan."""
+        return self.draw_apart(rng, 1, head)[0]
+
+    def draw_apart(
+        self, rng: Generator, count: int, head: str | None = None
+    ) -> list[LabelledPoints]:
+        """Scans as by ``draw``, of different sequences where a few attempts find them."""
+        weights = self._weights(head)
+        taken: set[tuple[int, int]] = set()
+        drawn = []
+        for _ in range(count):
+            for _attempt in range(5):
+                k = int(rng.choice(len(weights), p=weights))
+                source = self._sources[k]
+                i = source.pick(rng, np.arange(len(source.place)))
+                if (k, int(source.place[i])) not in taken:
+                    break
+            taken.add((k, int(source.place[i])))
+            drawn.append(self._points(k, i))
+        return drawn
+
+    def with_class(
+        self, rng: Generator, targets: Sequence[int], head: str | None = None, least: int = 20
+    ) -> LabelledPoints | None:
+        """A counted scan with ``least`` points of one of ``targets``, which is drawn first.
+
+        None where no scan shows any.
+        """
+        weights = self._weights(head)
+        shown = [
+            s.counts[:, list(targets)] >= least if w else np.zeros((0, len(targets)), np.bool_)
+            for s, w in zip(self._sources, weights, strict=True)
         ]
-        """Per source: [scans, classes] labelled points."""
-
-    def draw(self, rng: Generator) -> LabelledPoints:
-        """A scan: source by weight, then sequence, then scan uniformly."""
-        return self._draw(rng, [np.arange(len(s)) for s in self.sources])
-
-    def with_class(self, rng: Generator, classes: Sequence[int], least: int = 20) -> LabelledPoints:
-        """A scan with ``least`` points of one of ``classes``, the class drawn first."""
-        shown = [counts[:, list(classes)] >= least for counts in self.counts]
         possible = np.flatnonzero(np.any([s.any(axis=0) for s in shown], axis=0))
         if not len(possible):
-            return self.draw(rng)
-        wanted = rng.choice(possible)
-        return self._draw(rng, [np.flatnonzero(s[:, wanted]) for s in shown])
+            return None
+        wanted = possible[rng.integers(len(possible))]
+        scans = [
+            s.counted[np.flatnonzero(m[:, wanted])]
+            for s, m in zip(self._sources, shown, strict=True)
+        ]
+        weights = weights * [len(found) > 0 for found in scans]
+        k = int(rng.choice(len(weights), p=weights / weights.sum()))
+        return self._points(k, self._sources[k].pick(rng, scans[k]))
 
-    def class_counts(self) -> NDArray[np.int64]:
-        """[classes] expected share of labelled points in a drawn scan, as counts per million."""
-        means = [counts.mean(axis=0) for counts in self.counts]
-        total = np.average(means, axis=0, weights=self.weights)
-        return (total / total.sum() * 1e6).astype(np.int64)
+    def class_counts(self, head: str | None = None) -> NDArray[np.int64]:
+        """[C] expected share of exactly labelled points in a drawn scan, as counts per million."""
+        weights = self._weights(head)
+        classes = len(self.sets[head or self.heads[0]].label_set)
+        means = [
+            s.mean_counts()[:classes] for s, w in zip(self._sources, weights, strict=True) if w
+        ]
+        total = np.average(means, axis=0, weights=weights[weights > 0])
+        share: NDArray[np.int64] = (total / max(total.sum(), 1) * 1e6).astype(np.int64)
+        return share
 
-    def _draw(self, rng: Generator, choices: list[NDArray[np.int64]]) -> LabelledPoints:
-        weights = np.where([len(c) > 0 for c in choices], self.weights, 0)
-        source = int(rng.choice(len(choices), p=weights / weights.sum()))
-        names = np.array(self.sources[source].sequences)[choices[source]]
-        sequence = choices[source][names == rng.choice(np.unique(names))]
-        return self._points(source, int(rng.choice(sequence)))
+    def _weights(self, head: str | None) -> NDArray[np.float64]:
+        """[sources] share of each in the draws of a head."""
+        wanted = self.heads[0] if head is None else head
+        if wanted not in self.sets:
+            raise ConfigError(f"no source has head {wanted!r}; there are {', '.join(self.heads)}")
+        weights: NDArray[np.float64] = self.weights * [s.head == wanted for s in self._sources]
+        weights /= weights.sum()
+        return weights
 
-    def _points(self, source: int, i: int) -> LabelledPoints:
-        scan, labels = self.sources[source][i]
+    def _points(self, k: int, i: int) -> LabelledPoints:
+        source = self._sources[k]
+        scan, labels = source.scans[i]
         intensity = scan.intensity
         if intensity is None:
             intensity = np.zeros(len(scan), np.float32)
-        points = LabelledPoints(scan.xyz, intensity, labels)
+        points = LabelledPoints(scan.xyz, intensity, source.table[labels], scan.ring)
         return points if scan.valid.all() else points.select(scan.valid)
+
+
+def _spread(place: NDArray[np.int64], most: int, rng: Generator) -> NDArray[np.int64]:
+    """Up to ``most`` scans, in order: all, or equally many of every sequence, drawn at random."""
+    if len(place) <= most:
+        return np.arange(len(place))
+    rank = np.empty(len(place), np.int64)  # of a scan within its sequence, at random
+    order = np.lexsort((rng.random(len(place)), place))
+    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    sizes = np.diff(np.append(starts, len(place)))
+    rank[order] = np.arange(len(place)) - np.repeat(starts, sizes)
+    return np.sort(np.lexsort((rng.random(len(place)), rank))[:most])
+
+
+def _count(
+    scans: LabelledScans, index: NDArray[np.int64], table: NDArray[np.uint8], targets: int
+) -> NDArray[np.int64]:
+    """[K, T] points per target id in some scans."""
+    rows = [np.bincount(table[scans[int(i)][1]], minlength=256)[:targets] for i in index]
+    return np.stack(rows)

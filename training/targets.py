@@ -85,14 +85,14 @@ class TargetSets:
             raise LabelError(f"no targets for labels of {source.name}; known: {known}")
         return self.tables[source.name]
 
-    def within(self, names: Sequence[str]) -> NDArray[np.uint8]:
+    def within(self, names: Sequence[str]) -> list[int]:
         """Ids of all targets, unions included, that allow only classes of ``names``.
 
         Names that the label set does not have count for nothing.
         """
         inside = torch.tensor([name in names for name in self.label_set.names])
         ids = (~self.members | inside).all(1).nonzero().flatten()
-        return ids.numpy().astype(np.uint8)
+        return [int(i) for i in ids]
 
     def to(self, device: torch.device | str) -> TargetSets:
         """The same with ``members`` on a device, as the loss needs them."""

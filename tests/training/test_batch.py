@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 
 from pointdistill_ros.config import load_config
+from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.resources import config_path
-from pointdistill_ros.scan import LidarScan
 from training.batch import BatchStream, collate
 from training.config import TrainConfig
 from training.data_config import AugmentConfig
@@ -15,56 +16,14 @@ from training.supervised import class_weights, model_config
 from training.transforms import LabelledPoints
 
 from ..tiny import tiny_config
-
-
-class Drives:
-    """Three scans of drive a, one of b; points of scan i have label i and intensity i / 10."""
-
-    sequences = ("a", "a", "a", "b")
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, i):
-        rng = np.random.default_rng(i)
-        xyz = rng.uniform([-30, -30, -2], [30, 30, 2], (800, 3)).astype(np.float32)
-        xyz[0] = np.nan
-        scan = LidarScan(xyz, np.full(800, i / 10, np.float32))
-        return scan, np.full(800, i, np.uint8)
-
-
-class Empty(Drives):
-    sequences = ("c",)
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, i):
-        scan, labels = super().__getitem__(i)
-        return scan, np.full_like(labels, 255)
-
+from .drives import Drives
 
 CONFIG = TrainConfig(grid_size=0.5, max_voxels=300, augment=AugmentConfig(paste=1.0))
-
-
-def test_sequences_are_equally_likely_however_many_scans_they_have():
-    mix, rng = SourceMix([(Drives(), 1.0)]), np.random.default_rng(0)
-    drawn = np.array([mix.draw(rng).labels[0] for _ in range(300)])
-    assert 0.4 < np.mean(drawn == 3) < 0.6
-    assert set(drawn) == {0, 1, 2, 3}
-
-
-def test_sources_are_drawn_by_weight_and_nan_points_left_out():
-    mix, rng = SourceMix([(Drives(), 3.0), (Empty(), 1.0)]), np.random.default_rng(0)
-    drawn = [mix.draw(rng) for _ in range(300)]
-    assert 0.65 < np.mean([p.labels[0] != 255 for p in drawn]) < 0.85
-    assert all(np.isfinite(p.xyz).all() and len(p) == 799 for p in drawn)
-
-
-def test_scans_with_a_class_are_found():
-    mix, rng = SourceMix([(Drives(), 1.0), (Empty(), 9.0)]), np.random.default_rng(0)
-    found = {int(mix.with_class(rng, [2, 3, 11]).labels[0]) for _ in range(30)}
-    assert found == {2, 3}
+EVERYTHING = AugmentConfig(
+    mix=0.7, mix_by=("sectors", "bands"), merge=0.5, paste=0.5, paste_copies=3, place=1.0,
+    range_drop=0.5, intensity_gamma=0.2, intensity_curve=0.2, intensity_noise=0.02,
+)  # fmt: skip
+NUSCENES = LabelSet.named("nuscenes")
 
 
 def test_batches_depend_on_seed_and_number_only():
@@ -85,7 +44,7 @@ def test_labels_follow_their_points_into_the_batch():
     config = dataclasses.replace(CONFIG, augment=plain, scans_per_step=2)
     batch = BatchStream(SourceMix([(Drives(), 1.0)]), tiny_config(), config)(0)
     assert len(batch.features) == len(batch.targets) == len(batch.pyramid)
-    np.testing.assert_allclose(batch.features[:, 3], batch.targets / 10, atol=1e-6)
+    np.testing.assert_allclose(batch.features[:, 3], batch.targets / 20, atol=1e-6)
     assert len(batch.targets.unique()) > 1
     assert len(batch.pyramid.stages[0].offsets) == 3
     assert max(np.diff(batch.pyramid.stages[0].offsets)) <= 300
@@ -112,14 +71,87 @@ def test_evaluation_batches_take_the_first_point_and_the_fixed_permutation():
     assert batch.pyramid.permutation == config.permutation
 
 
+def test_a_stream_travels_to_other_processes_and_makes_the_same_batches():
+    config = dataclasses.replace(CONFIG, augment=EVERYTHING)
+    stream = BatchStream(SourceMix([(Drives(), 1.0)]), tiny_config(), config)
+    again = pickle.loads(pickle.dumps(stream))
+    for k in range(4):
+        assert stream(k).features.equal(again(k).features)
+        assert stream(k).targets.equal(again(k).targets)
+
+
+def test_everything_at_once_gives_finite_batches_of_known_targets():
+    sources = [(Drives("ab", [5, 8]), 1.0), (Drives("cd", [15, 10], NUSCENES), 1.0)]
+    mix = SourceMix(sources)
+    config = dataclasses.replace(CONFIG, augment=EVERYTHING, scans_per_step=2)
+    stream, allowed = BatchStream(mix, tiny_config(), config), {5, 8, 255}
+    allowed |= {mix.sets["common"].names.index(n) for n in ("vegetation|trunk", "road|parking")}
+    seen = set()
+    for k in range(12):
+        batch = stream(k)
+        assert batch.head == "common"
+        assert batch.features.isfinite().all()
+        assert 0 <= batch.features[:, 3].min() <= batch.features[:, 3].max() <= 1
+        seen |= set(batch.targets.tolist())
+    assert seen == allowed - {255}
+
+
+def test_a_batch_is_of_one_head_in_its_own_classes():
+    sources = [(Drives("ab", [5, 8]), 1.0), (Drives("cd", [15, 10], NUSCENES), 1.0)]
+    config = dataclasses.replace(CONFIG, augment=EVERYTHING, scans_per_step=2)
+    stream = BatchStream(SourceMix(sources, per_dataset=True), tiny_config(), config)
+    classes = {"semantic-kitti": {5, 8}, "nuscenes": {15, 10}}
+    batches = [stream(k) for k in range(12)]
+    assert {batch.head for batch in batches} == set(classes)
+    for batch in batches:
+        assert set(batch.targets.tolist()) <= classes[batch.head]
+
+
+def test_merged_samples_share_one_grid_without_double_voxels():
+    config = dataclasses.replace(CONFIG, augment=AugmentConfig(merge=1.0), max_voxels=10**6)
+    batch = BatchStream(SourceMix([(Drives(), 1.0)]), tiny_config(), config)(0)
+    coords = batch.pyramid.stages[0].coords
+    assert len(coords.unique(dim=0)) == len(coords) > 800
+
+
+def test_compiled_geometry_is_the_same_geometry():
+    points = LabelledPoints(
+        np.random.default_rng(0).uniform(-9, 9, (900, 3)).astype(np.float32),
+        np.zeros(900, np.float32),
+        np.zeros(900, np.uint8),
+    )
+    plain, quick = (
+        collate([points] * 2, tiny_config(), 0.5, 400, np.random.default_rng(1), compiled=c)
+        for c in (False, True)
+    )
+    assert plain.features.equal(quick.features)
+    for a, b in zip(plain.pyramid.stages, quick.pyramid.stages, strict=True):
+        assert a.coords.equal(b.coords)
+        assert a.orders[0].order.equal(b.orders[0].order)
+        assert a.neighbours.counts == b.neighbours.counts
+
+
+def test_batches_move_between_devices_with_all_their_tensors():
+    batch = BatchStream(SourceMix([(Drives(), 1.0)]), tiny_config(), CONFIG)(0)
+    moved = batch.to("meta")
+    stage = moved.pyramid.stages[0]
+    tensors = [moved.features, moved.targets, moved.pyramid.stem.input_rows, stage.coords]
+    tensors += [stage.orders[0].inverse, stage.neighbours.output_rows, stage.parent]
+    assert {t.device.type for t in tensors} == {"meta"}
+    assert moved.head == batch.head
+    assert moved.pyramid.permutation == batch.pyramid.permutation
+    assert batch.features.device.type == "cpu"
+
+
 def test_rare_classes_weigh_more_and_absent_ones_nothing():
-    mix = SourceMix([(Drives(), 1.0), (Empty(), 1.0)])
-    mix.counts[0] = np.array([[100, 1, 0, 0]])
-    mix.counts[1] = np.array([[0, 0, 0, 0]])
-    weights = class_weights(mix, 0.5)
+    class Counted:
+        def class_counts(self):
+            return np.array([1_000_000, 10_000, 0, 0])
+
+    weights = class_weights(Counted(), 0.5)
     assert weights[1] / weights[0] == pytest.approx(10, rel=0.02)
     assert weights[2:].tolist() == [0, 0]
-    assert class_weights(mix, 0) is None
+    assert class_weights(Counted(), 0) is None
 
 
 @pytest.mark.parametrize(
