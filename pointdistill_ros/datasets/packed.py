@@ -2,7 +2,7 @@
 """Packed scans: compressed .npz files with a manifest, from any sensor, in one convention.
 
 - what differs between sensors (axes, height, intensity scale) is a table: config/datasets/*.yaml
-- decoded scans stay in memory as int16 and uint8: 8 bytes a point
+- nothing stays in memory: whoever reads scans again and again keeps what it can afford
 - files hold train ids of two label sets (255 = no such class) and the ids of the source
 """
 
@@ -68,7 +68,6 @@ class PackedScans:
                     f"not {self.label_set.name}"
                 )
         self.sequences = [str(entry["sequence"]) for entry in self.entries]
-        self._decoded: dict[int, tuple[Any, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -86,19 +85,17 @@ class PackedScans:
 
     def _decode(self, i: int) -> tuple[Any, ...]:
         """Quantum, xyz int16 [N, 3], intensity uint8 [N], train ids uint8 [N]."""
-        if i not in self._decoded:
-            path = self.root / self.entries[i]["path"]
-            member = _FOLDED.get(self.label_set.name, "label")
+        path = self.root / self.entries[i]["path"]
+        member = _FOLDED.get(self.label_set.name, "label")
+        try:
+            with np.load(path) as data:
+                xyz, inten, label = (data[name] for name in ("xyz", "inten", member))
+                quantum = np.float32(data["q"])
+        except Exception as error:  # numpy, zipfile and lzma each raise their own kinds
+            raise InputError(f"{path}: not a packed labelled scan ({error})") from error
+        if member == "label":
             try:
-                with np.load(path) as data:
-                    xyz, inten, label = (data[name] for name in ("xyz", "inten", member))
-                    quantum = np.float32(data["q"])
-            except Exception as error:  # numpy, zipfile and lzma each raise their own kinds
-                raise InputError(f"{path}: not a packed labelled scan ({error})") from error
-            if member == "label":
-                try:
-                    label = self.label_set.from_raw(label)
-                except LabelError as error:
-                    raise InputError(f"{path}: {error}") from error
-            self._decoded[i] = (quantum, xyz, inten, label)
-        return self._decoded[i]
+                label = self.label_set.from_raw(label)
+            except LabelError as error:
+                raise InputError(f"{path}: {error}") from error
+        return quantum, xyz, inten, label

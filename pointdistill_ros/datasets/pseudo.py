@@ -34,8 +34,8 @@ class PseudoScans:
     def __init__(self, root: str | Path, min_confidence: int) -> None:
         """``root`` holds ``pseudo/`` beside ``unlabelled/`` and ``kitti_raw_run/``.
 
-        Labels less confident than ``min_confidence`` (0..100) become 255. Scans are read on first
-        use and stay in memory as integers. Raises ConfigError on a confidence out of range,
+        Labels less confident than ``min_confidence`` (0..100) become 255. Scans are read when
+        asked for. Raises ConfigError on a confidence out of range,
         InputError where there are no pseudo-labels or a cloud is missing.
         """
         if not 0 <= min_confidence <= 100:
@@ -49,7 +49,6 @@ class PseudoScans:
         self.paths = [_cloud_of(path) for path in self.label_paths]
         # Each file of `unlabelled` is the only scan of its drive; the run is one drive.
         self.sequences = [_RUN if p.parent.name == _RUN else p.stem for p in self.paths]
-        self._decoded: dict[int, tuple[NDArray[Any], ...]] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -59,9 +58,7 @@ class PseudoScans:
 
         Raises InputError if a file is damaged or cloud and labels differ in length.
         """
-        if i not in self._decoded:
-            self._decoded[i] = self._read(i)
-        quantum, packed, inten, labels = self._decoded[i]
+        quantum, packed, inten, labels = self._read(i)
         xyz = packed.astype(np.float32) / np.float32(quantum)
         intensity = inten.astype(np.float32) / np.float32(self.convention.intensity_divisor)
         scan = LidarScan(xyz, intensity, frame=f"{self.paths[i].parent.name}/{self.paths[i].name}")

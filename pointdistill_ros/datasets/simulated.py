@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,20 +62,17 @@ class SimulatedStreets:
             spawn = get_context("spawn")  # a fork would inherit the threads of torch
             with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
                 list(pool.map(_render, jobs))
-        self._decoded: dict[int, tuple[NDArray[Any], ...]] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> tuple[LidarScan, NDArray[np.uint8]]:
         """Scan i and its labels uint8 [N]. Raises InputError if the file was damaged."""
-        if i not in self._decoded:
-            try:
-                with np.load(self.paths[i]) as data:
-                    self._decoded[i] = (data["xyz"], data["inten"], data["label19"])
-            except Exception as error:  # numpy and zipfile each raise their own kinds
-                raise InputError(f"{self.paths[i]}: not a rendered scan ({error})") from error
-        packed, inten, labels = self._decoded[i]
+        try:
+            with np.load(self.paths[i]) as data:
+                packed, inten, labels = data["xyz"], data["inten"], data["label19"]
+        except Exception as error:  # numpy and zipfile each raise their own kinds
+            raise InputError(f"{self.paths[i]}: not a rendered scan ({error})") from error
         xyz = packed.astype(np.float32) / np.float32(QUANTUM)
         intensity = inten.astype(np.float32) / np.float32(255)
         return LidarScan(xyz, intensity, frame=self.paths[i].stem), labels
