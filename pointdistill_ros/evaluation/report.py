@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pointdistill_ros.evaluation.confusion import ConfusionMatrix
 from pointdistill_ros.evaluation.figures import Figures
 from pointdistill_ros.evaluation.gallery import Exhibit
+from pointdistill_ros.evaluation.paint import class_colours
 from pointdistill_ros.evaluation.result import Evaluation
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import LabelSet
@@ -74,10 +76,11 @@ def class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     found = {name: f.to_dict()["classes"] for name, f in evaluation.protocols.items()}
     first = next(iter(found.values()))
     left_out = evaluation.first.left_out()
+    swatches = class_colours(np.arange(len(label_set), dtype=np.uint8), label_set)
     return [
         {
             "name": name,
-            "colour": "#{:02x}{:02x}{:02x}".format(*label_set.colours[i]),
+            "colour": "#{:02x}{:02x}{:02x}".format(*swatches[i]),
             "counted": name not in left_out,
             "ticks": [classes[name]["iou"] for classes in found.values()][1:],
             **first[name],

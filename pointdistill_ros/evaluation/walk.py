@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pointdistill_ros.datasets.labelled import LabelledScans
 from pointdistill_ros.errors import InputError, LabelError
 from pointdistill_ros.evaluation.tally import ScanTally, tally
+from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmentation import Segmentation
@@ -116,13 +117,13 @@ class Journal:
         """
         self.path = path
         self.known: dict[int, ScanTally] = {}
+        """Tallies of an earlier walk, by the index of the scan."""
         lines = self._read(json.dumps(measured, sort_keys=True))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: TextIO = path.open("w")
-        for line in lines:
-            self._write(line)
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines))
 
     def _read(self, head: str) -> list[str]:
+        """The lines to keep; their tallies become known."""
         if not self.path.is_file():
             return [head]
         first, *rest = self.path.read_text().splitlines() or [""]
@@ -140,12 +141,5 @@ class Journal:
 
     def add(self, index: int, known: ScanTally) -> None:
         """Keep the tally of scan ``index``."""
-        self._write(json.dumps({"index": index, **known.to_dict()}))
-
-    def close(self) -> None:
-        """Nothing can be added from now on."""
-        self._file.close()
-
-    def _write(self, line: str) -> None:
-        self._file.write(line + "\n")
-        self._file.flush()
+        with self.path.open("a") as file:
+            file.write(json.dumps({"index": index, **known.to_dict()}) + "\n")

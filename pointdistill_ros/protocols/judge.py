@@ -90,8 +90,6 @@ def judge(
             journal=journal,
             on_scan=bar(title, len(scans)),
         )
-        if journal:
-            journal.close()
         figures[title] = Figures(tallies, label_set, options.min_points)
     return figures
 
