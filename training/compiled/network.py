@@ -12,11 +12,12 @@ from torch.nn import functional
 
 from pointdistill_ros.model.attention import PatchAttention
 from pointdistill_ros.model.neighbours import NeighbourTable
-from pointdistill_ros.model.ptv3 import Pooling, PTv3
+from pointdistill_ros.model.ptv3 import Block, Pooling, PTv3
 from pointdistill_ros.model.pyramid import Stage
 from pointdistill_ros.model.sparse_conv import SubmanifoldConv
 from training.compiled.attention import CompiledAttention
 from training.compiled.convolution import sparse_convolution
+from training.compiled.feed_forward import feed_forward
 from training.compiled.library import Precision, check_precision
 from training.compiled.linear import linear
 from training.compiled.memory import keep_freed_memory
@@ -54,10 +55,32 @@ class CompiledPooling(Pooling):
         return functional.gelu(self.norm(pool_max(self.proj(x), stage.parent, parents)))
 
 
+class CompiledBlock(Block):
+    """A block whose MLP is one function, see feed_forward.py."""
+
+    precision: Precision
+
+    def forward(
+        self, x: Tensor, conv_input: Tensor, stage: Stage, slot: int
+    ) -> tuple[Tensor, Tensor]:
+        """As Block.forward."""
+        position = self.conv(conv_input, stage, stage.neighbours)
+        x = x + self.conv_norm(self.conv_linear(position))
+        walk = stage.orders[slot % len(stage.orders)]
+        x = x + self._drop(self.attention(self.attention_norm(x), stage, walk))
+        fc1, fc2 = self.fc1, self.fc2
+        branch = feed_forward(
+            self.mlp_norm(x), fc1.weight, fc1.bias, fc2.weight, fc2.bias, self.precision
+        )
+        branch = self._drop(branch)
+        return x + branch, branch
+
+
 _COMPILED: dict[type[nn.Module], type[nn.Module]] = {
     SubmanifoldConv: CompiledConv,
     nn.Linear: CompiledLinear,
     Pooling: CompiledPooling,
+    Block: CompiledBlock,
     PatchAttention: CompiledAttention,
 }
 

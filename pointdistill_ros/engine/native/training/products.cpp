@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The C face of the products: checks, working memory, the copy of the tier.
-#include "products.h"
-
 #include <new>
 
 #include "api.h"
 #include "arena.h"
+#include "feed_forward_work.h"
 #include "geometry.h"
+#include "products.h"
 
 namespace {
 
@@ -72,6 +72,51 @@ PD_API int32_t pd_train_weight_gradient(int32_t tier, int32_t precision, int32_t
   try {
     const pd::ProductScratch size = PD_PICK(pd_weight_gradient_scratch, tier)(a, bfloat16);
     PD_PICK(pd_weight_gradient, tier)(a, bfloat16, {threads, take(size, threads), size});
+  } catch (const std::bad_alloc&) {
+    return pd::OUT_OF_MEMORY;
+  }
+  return pd::OK;
+}
+
+// See FeedForward. Returns a Status.
+PD_API int32_t pd_train_feed_forward(int32_t tier, int32_t precision, int32_t threads, int32_t rows,
+                                     int32_t in, int32_t hidden, int32_t out, const float* x,
+                                     const float* up_weight, const float* up_bias,
+                                     const float* down_weight, const float* down_bias, float* y) {
+  if (!valid(tier, precision, threads, rows, in, out, 1, nullptr) || hidden < 1 ||
+      hidden > MOST_CHANNELS)
+    return pd::BAD_ARGUMENT;
+  if (rows == 0) return pd::OK;
+  const pd::FeedForward a = {rows,    in,          hidden,    out, x, up_weight,
+                             up_bias, down_weight, down_bias, y};
+  const bool bfloat16 = precision == pd::BFLOAT16;
+  try {
+    const pd::ProductScratch size = PD_PICK(pd_feed_forward_scratch, tier)(a, bfloat16, false);
+    PD_PICK(pd_feed_forward, tier)(a, bfloat16, {threads, take(size, threads), size});
+  } catch (const std::bad_alloc&) {
+    return pd::OUT_OF_MEMORY;
+  }
+  return pd::OK;
+}
+
+// See FeedForwardGradient; x_grad may be null. Returns a Status.
+PD_API int32_t pd_train_feed_forward_gradient(
+    int32_t tier, int32_t precision, int32_t threads, int32_t rows, int32_t in, int32_t hidden,
+    int32_t out, const float* x, const float* up_weight, const float* up_bias,
+    const float* down_weight, const float* y_grad, float* x_grad, float* up_weight_grad,
+    float* up_bias_grad, float* down_weight_grad, float* down_bias_grad) {
+  if (!valid(tier, precision, threads, rows, in, out, 1, nullptr) || hidden < 1 ||
+      hidden > MOST_CHANNELS)
+    return pd::BAD_ARGUMENT;
+  const pd::FeedForward a = {rows,    in,          hidden,  out,    x, up_weight,
+                             up_bias, down_weight, nullptr, nullptr};
+  const pd::FeedForwardGradient gradient = {y_grad,       x_grad,           up_weight_grad,
+                                            up_bias_grad, down_weight_grad, down_bias_grad};
+  const bool bfloat16 = precision == pd::BFLOAT16;
+  try {
+    const pd::ProductScratch size = PD_PICK(pd_feed_forward_scratch, tier)(a, bfloat16, true);
+    PD_PICK(pd_feed_forward_gradient, tier)(a, gradient, bfloat16,
+                                            {threads, take(size, threads), size});
   } catch (const std::bad_alloc&) {
     return pd::OUT_OF_MEMORY;
   }

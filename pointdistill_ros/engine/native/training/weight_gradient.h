@@ -73,6 +73,20 @@ PD_INLINE void pack_chunk(const float* from, int channels, const int32_t* list, 
 }
 #endif
 
+// total[channels] += sum of the rows, in their order
+PD_INLINE void add_columns(const float* from, int rows, int channels, float* total) {
+  int c = 0;
+  for (; c + 4 * W <= channels; c += 4 * W) {
+    vf sum[4];
+    for (int v = 0; v < 4; ++v) sum[v] = load(total + c + v * W);
+    for (int row = 0; row < rows; ++row)
+      for (int v = 0; v < 4; ++v) sum[v] += load(from + std::size_t(row) * channels + c + v * W);
+    for (int v = 0; v < 4; ++v) store(total + c + v * W, sum[v]);
+  }
+  for (; c < channels; ++c)
+    for (int row = 0; row < rows; ++row) total[c] += from[std::size_t(row) * channels + c];
+}
+
 // Adds one tile of R outputs x UNITS * 16 inputs, summed over `steps`, to or into `sum`.
 template <class P, int UNITS, int R>
 void gradient_tile(const typename P::T* x, const typename P::T* grad, int steps, int outputs,
@@ -99,12 +113,38 @@ void gradient_tile(const typename P::T* x, const typename P::T* grad, int steps,
 }
 
 template <class P, int UNITS>
-void gradient_panel(const pd::WeightGradient& a, const typename P::T* x, const typename P::T* grad,
-                    int steps, bool begin, float* sum, std::size_t stride) {
+void gradient_panel(const typename P::T* x, const typename P::T* grad, int out, int steps,
+                    bool begin, float* sum, std::size_t stride) {
   constexpr int R = outputs_at_once<UNITS>(), step = P::is_bf16 ? 2 : 1;
-  for (int o = 0; o < a.out; o += R)
+  for (int o = 0; o < out; o += R)
     gradient_tile<P, UNITS, R>(x, grad + std::size_t(o / 16) * CHUNK * 16 + o % 16 * step, steps,
-                               a.out - o, begin, sum + o * stride, stride);
+                               out - o, begin, sum + o * stride, stride);
+}
+
+// sum[out][stride] = (begin) or += grad^T x of a packed chunk of `count` pairs, 16 * units inputs
+template <class P>
+void gradient_chunk(const typename P::T* x, const typename P::T* grad, int units, int out, int count,
+                    bool begin, float* sum, std::size_t stride) {
+  constexpr int step = P::is_bf16 ? 2 : 1;
+  const int steps = (count + step - 1) / step;
+  for (int unit = 0; unit < units;) {
+    const int left = units - unit;
+    const typename P::T* at = x + std::size_t(unit) * CHUNK * 16;
+    float* to = sum + unit * 16;
+    if (WIDEST > 1 && left >= 4) {
+      gradient_panel<P, WIDEST == 4 ? 4 : 1>(at, grad, out, steps, begin, to, stride);
+      unit += 4;
+    } else if (WIDEST > 1 && left == 3) {
+      gradient_panel<P, WIDEST == 4 ? 3 : 1>(at, grad, out, steps, begin, to, stride);
+      unit += 3;
+    } else if (WIDEST > 1 && left == 2) {
+      gradient_panel<P, WIDEST == 4 ? 2 : 1>(at, grad, out, steps, begin, to, stride);
+      unit += 2;
+    } else {
+      gradient_panel<P, 1>(at, grad, out, steps, begin, to, stride);
+      unit += 1;
+    }
+  }
 }
 
 // sum[out][stride] of one offset over the rows [first, end). total: sums of grad, or null.
@@ -112,7 +152,6 @@ template <class P>
 void gradient_block(const pd::WeightGradient& a, int offset, int first, int end, Pairs pairs,
                     typename P::T* x, typename P::T* grad, float* sum, std::size_t stride,
                     float* total) {
-  constexpr int step = P::is_bf16 ? 2 : 1;
   const int units = (a.in + 15) / 16;
   bool begin = true;
   for (int row = first; row < end; row += LIST_ROWS) {
@@ -121,36 +160,13 @@ void gradient_block(const pd::WeightGradient& a, int offset, int first, int end,
                           ? list_identity(row, rows, pairs)
                           : list_pairs(a.table + std::size_t(offset) * a.rows + row, rows, pairs);
     const float* rows_of_grad = a.grad + std::size_t(row) * a.out;
-    const float* rows_of_x = a.x;
     for (int i = 0; i < found; i += CHUNK) {
       const int count = found - i < CHUNK ? found - i : CHUNK;
-      pack_chunk(rows_of_x, a.in, pairs.from + i, count, x);
+      pack_chunk(a.x, a.in, pairs.from + i, count, x);
       pack_chunk(rows_of_grad, a.out, pairs.to + i, count, grad);
-      if (total) {
-        for (int j = i; j < i + count; ++j) {
-          const float* g = rows_of_grad + std::size_t(pairs.to[j]) * a.out;
-          for (int o = 0; o < a.out; ++o) total[o] += g[o];
-        }
-      }
-      const int steps = (count + step - 1) / step;
-      for (int unit = 0; unit < units;) {
-        const int left = units - unit;
-        const typename P::T* at = x + std::size_t(unit) * CHUNK * 16;
-        float* to = sum + unit * 16;
-        if (WIDEST > 1 && left >= 4) {
-          gradient_panel<P, WIDEST == 4 ? 4 : 1>(a, at, grad, steps, begin, to, stride);
-          unit += 4;
-        } else if (WIDEST > 1 && left == 3) {
-          gradient_panel<P, WIDEST == 4 ? 3 : 1>(a, at, grad, steps, begin, to, stride);
-          unit += 3;
-        } else if (WIDEST > 1 && left == 2) {
-          gradient_panel<P, WIDEST == 4 ? 2 : 1>(a, at, grad, steps, begin, to, stride);
-          unit += 2;
-        } else {
-          gradient_panel<P, 1>(a, at, grad, steps, begin, to, stride);
-          unit += 1;
-        }
-      }
+      if (total)  // of the centre: all rows
+        add_columns(rows_of_grad + std::size_t(i) * a.out, count, a.out, total);
+      gradient_chunk<P>(x, grad, units, a.out, count, begin, sum, stride);
       begin = false;
     }
   }
