@@ -169,14 +169,23 @@ class SourceMix:
         return self._points(k, self._sources[k].pick(rng, scans[k]))
 
     def class_counts(self, head: str | None = None) -> NDArray[np.int64]:
-        """[C] expected share of exactly labelled points in a drawn scan, as counts per million."""
+        """[C] expected share of the classes in a drawn scan's labelled points, per million.
+
+        Points that may be of several classes count as these do among the exactly labelled points,
+        and where none of them is ever exact, evenly.
+        """
         weights = self._weights(head)
-        classes = len(self.sets[head or self.heads[0]].label_set)
-        means = [
-            s.mean_counts()[:classes] for s, w in zip(self._sources, weights, strict=True) if w
-        ]
+        sets = self.sets[head or self.heads[0]]
+        means = [s.mean_counts() for s, w in zip(self._sources, weights, strict=True) if w]
         total = np.average(means, axis=0, weights=weights[weights > 0])
-        share: NDArray[np.int64] = (total / max(total.sum(), 1) * 1e6).astype(np.int64)
+        exact = total[: len(sets.label_set)]
+        counts = exact.copy()
+        for target in range(len(exact), len(sets)):
+            members = sets.members[target].numpy()
+            known = exact * members
+            known = known if known.any() else members.astype(np.float64)
+            counts += total[target] * known / known.sum()
+        share: NDArray[np.int64] = (counts / max(counts.sum(), 1) * 1e6).astype(np.int64)
         return share
 
     def _weights(self, head: str | None) -> NDArray[np.float64]:

@@ -95,8 +95,9 @@ def test_pasting_adds_exactly_the_rare_objects_at_their_range(copies):
         np.testing.assert_allclose(part.xyz[:, 2], objects.xyz[:, 2])
         turn = (azimuth(part) - azimuth(objects)) % (2 * np.pi)
         assert np.ptp(np.exp(1j * turn)) < 1e-3
-        turns.append(turn[0])
-    assert copies == 1 or np.diff(sorted(turns)).min() > 0.01
+        turns.append(np.angle(np.exp(1j * (turn[0] - 2 * np.pi * k / copies))))
+    assert np.abs(turns).max() <= np.pi / copies + 1e-3  # each in its own part of the circle
+    assert copies == 1 or np.ptp(turns) > 1e-3
 
 
 def test_having_tells_the_labels():
