@@ -3,17 +3,14 @@
 
 - collate: augmented clouds → voxels (one random point each) → one packed batch with its pyramid
 - BatchStream: batch k is a function of (seed, k) only, so a resumed run sees the same data
-- prefetch: a background thread keeps a few batches ready
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +34,6 @@ from training.transforms import (
     place_objects,
     thin_out,
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +154,7 @@ class BatchStream:
             config.max_voxels,
             rng,
             head,
+            config.compiled,
         )
 
     def sample(self, rng: np.random.Generator, head: str) -> LabelledPoints:
@@ -188,42 +184,3 @@ class BatchStream:
             if donor is not None:
                 points = paste_objects(points, donor, self.rare[head], rng, config.paste_copies)
         return augment(points, rng, config)
-
-
-def prefetch(make: Callable[[int], T], start: int, depth: int = 4) -> Iterator[T]:
-    """Yield make(start), make(start + 1), … prepared by a background thread, ``depth`` ahead.
-
-    An exception of ``make`` is raised here. Closing the iterator ends the thread.
-    """
-    ready: queue.Queue[T | BaseException] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def work() -> None:
-        torch.set_num_threads(1)  # this thread's only: the step keeps its own threads
-        k = start
-        while not stop.is_set():
-            try:
-                item: T | BaseException = make(k)
-            except BaseException as error:  # handed over, raised by the consumer
-                item = error
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if isinstance(item, BaseException):
-                return
-            k += 1
-
-    thread = threading.Thread(target=work, name="batches", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

@@ -1,92 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one training loop: batches in, averaged weights out; stops on time, resumes after a kill.
+"""The one training loop: numbered batches in, averaged weights out.
 
-- length given in steps or in minutes; the schedule follows the elapsed share of either
-- AdamW in two groups, one-cycle rate and momentum, gradient clipping, averaged weights (EMA)
-- a run folder holds metrics.jsonl (one line per step), state.pt (resume) and the weights
+- batch number (step · accumulate + i) · processes + rank: more processes are more batches per step
+- what is random in a forward pass is seeded by the batch's number; with the checkpoint's counters
+  a resumed run therefore goes on as if nothing had happened, bit for bit on a CPU
+- losses stay on the device and are looked at every few steps; steps after a bad one change nothing
+- a signal ends the run after the step, with a checkpoint
 Not here: where batches come from (batch.py) and what the loss is (losses/).
 """
 
 from __future__ import annotations
 
-import json
-import math
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from signal import SIGTERM
 from typing import Any
 
+import numpy as np
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from pointdistill_ros.errors import ConfigError
-from pointdistill_ros.io.atomic import atomic_path
-from training.batch import Batch, prefetch
+from training.bad_batch import BadBatch, NonFiniteError, save_bad_batch
+from training.batch import Batch
+from training.checkpoints import read_state
 from training.config import TrainConfig
-from training.replicas import Replicas
+from training.device import open_device
+from training.interrupt import Interrupted, InterruptGuard
+from training.loading import prepared
+from training.progress import ProgressReport
+from training.records import Records, Row, voxels
+from training.run_folder import Metrics, RunFolder
+from training.schedule import Budget, OneCycle
+from training.state import Sealed, TrainState
 
-Loss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long a run lasts: optimiser steps or minutes of training, exactly one of them."""
-
-    steps: int | None = None
-    minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ConfigError("give the length of the run either in steps or in minutes")
-
-    def share(self, step: int, seconds: float) -> float:
-        """Elapsed share of the run, 0..1."""
-        if self.steps is not None:
-            return min(step / self.steps, 1.0)
-        assert self.minutes is not None
-        return min(seconds / (60 * self.minutes), 1.0)
-
-
-def one_cycle(share: float, warmup: float) -> tuple[float, float]:
-    """Factor of the peak rate (0.1 → 1 → 0.001) and beta1 (0.95 → 0.85 → 0.95) at a share."""
-    if share < warmup:
-        up = (1 - math.cos(math.pi * share / warmup)) / 2
-        return 0.1 + 0.9 * up, 0.95 - 0.10 * up
-    down = (1 - math.cos(math.pi * (share - warmup) / (1 - warmup))) / 2
-    return 1 - 0.999 * down, 0.85 + 0.10 * down
-
-
-def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with the transformer blocks and the rest as two groups; each knows its peak rate."""
-    blocks, rest = [], []
-    for name, parameter in network.named_parameters():
-        (blocks if "block" in name else rest).append(parameter)
-    groups = [
-        {"params": blocks, "peak": config.block_learning_rate},
-        {"params": rest, "peak": config.learning_rate},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-class AveragedWeights:
-    """Exponential moving average of all weights and buffers, with a short memory at the start."""
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.state = {k: v.detach().clone() for k, v in network.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Move towards the weights after optimiser step number ``step`` (from 1)."""
-        decay = min(self.decay, step / (step + 10))
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                self.state[name].lerp_(value, 1 - decay)
-            else:
-                self.state[name].copy_(value)
+Loss = Callable[[Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
+"""Logits [N, C] and their batch → total and its parts, detached."""
+MOST_SKIPPED = 50
+"""Steps in a row that float16 may skip while it looks for a scale."""
 
 
 class Run:
@@ -94,126 +48,223 @@ class Run:
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         network: nn.Module,
         loss: Loss,
         config: TrainConfig,
         budget: Budget,
+        fabric: Fabric | None = None,
         monitor: Callable[[dict[str, Tensor]], dict[str, float]] | None = None,
         on_checkpoint: Callable[[dict[str, Tensor], dict[str, Any]], None] | None = None,
-        checkpoint_seconds: float = 300,
+        console: Console | None = None,
     ) -> None:
-        """``monitor`` scores averaged weights, ``on_checkpoint`` stores them.
+        """``monitor`` scores averaged weights, ``on_checkpoint`` stores them, on the first process.
 
         The time both take counts towards the budget.
         """
-        self.folder, self.network, self.loss = folder, network, loss
-        self.config, self.budget = config, budget
+        self.folder, self.loss, self.config, self.budget = folder, loss, config, budget
         self.monitor, self.on_checkpoint = monitor, on_checkpoint
-        self.checkpoint_seconds = checkpoint_seconds
-        self.optimizer = make_optimizer(network, config)
-        self.average = AveragedWeights(network, config.ema_decay)
-        self.replicas = Replicas(network, config.accumulate) if config.parallel else None
-        self.step, self.seconds = 0, 0.0
+        self.fabric = open_device(config) if fabric is None else fabric
+        self.first = self.fabric.global_rank == 0
+        self.state = TrainState(network, config, self.fabric)
+        self.schedule = OneCycle.of(config)
+        self.records = Records()
+        self.checkpoint_seconds = 60 * config.checkpoint_minutes
+        self.every = 1 if self.fabric.device.type == "cpu" else config.log_every
+        self._saved_step = -1
+        self._begin = self._looked = self._saved = time.monotonic()
+        self._waited = 0.0
+        """Seconds since the last look in which no batch was ready."""
+        self._bad = torch.zeros((), device=self.fabric.device)
+        self._skipped = 0
+        self._report = ProgressReport(console or Console(quiet=not self.first), budget.steps)
 
-    def fit(self, make_batch: Callable[[int], Batch]) -> dict[str, Tensor]:
-        """Train on make_batch(0), make_batch(1), … and return the averaged weights."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def fit(
+        self, make_batch: Callable[[int], Batch], guard: InterruptGuard | None = None
+    ) -> dict[str, Tensor]:
+        """Train on make_batch(0), make_batch(1), … and return the averaged weights.
+
+        Raises Interrupted after a signal that ``guard`` received, NonFiniteError.
+        """
         self.resume()
-        console = Console()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        batches = prefetch(make_batch, self.step * self.config.accumulate)
-        before, saved = time.monotonic() - self.seconds, time.monotonic()
-        with (
-            Progress(*columns, console=console) as progress,
-            (self.folder / "metrics.jsonl").open("a", buffering=1) as metrics,
-        ):
-            bar = progress.add_task("training", total=1.0)
-            while (share := self.budget.share(self.step, self.seconds)) < 1:
-                record = self.train_step(batches, share)
-                self.seconds = time.monotonic() - before
-                record |= {"step": self.step, "seconds": round(self.seconds, 2)}
-                metrics.write(json.dumps(record) + "\n")
-                title = f"step {self.step} loss {record['loss']:.3f}"
-                progress.update(bar, completed=share, description=title)
-                if not console.is_terminal and self.step % 50 == 0:
-                    console.print(f"{title} share {share:.3f} wait {record['wait']:.2f} s")
-                if time.monotonic() - saved > self.checkpoint_seconds:
-                    scores = self.checkpoint()
-                    saved = time.monotonic()
-                    console.print(f"step {self.step}: {scores}")
-                    metrics.write(json.dumps({"step": self.step} | scores) + "\n")
-        batches.close()
-        self.checkpoint()
-        return self.average.state
+        state, world = self.state, self.fabric.world_size
+        start = state.drawn * self.config.accumulate * world + self.fabric.global_rank
+        metrics = Metrics(self.folder, state.step) if self.first else None
+        if metrics and not metrics.has_board:
+            self._report.say("TensorBoard is not installed; metrics go to metrics.jsonl alone")
+        self._begin, self._saved = time.monotonic() - state.seconds, time.monotonic()
+        self._looked = time.monotonic()
+        try:
+            with (
+                prepared(
+                    make_batch,
+                    range(start, sys.maxsize, world),
+                    self.config.workers,
+                    self.config.prefetch,
+                    pin=self.fabric.device.type == "cuda",
+                ) as batches,
+                self._report,
+            ):
+                if guard:
+                    guard.held = True
+                while self.budget.share(state.step, state.seconds) < 1:
+                    self.train_step(batches)
+                    ended = self.budget.share(state.step, state.seconds) >= 1
+                    if ended or state.drawn % self.every == 0:
+                        self._look(make_batch, metrics, guard)
+            if state.step > self._saved_step:
+                self.checkpoint(metrics)
+        finally:
+            if guard:
+                guard.held = False
+            if metrics:
+                metrics.close()
+        return state.averaged()
 
-    def train_step(self, batches: Any, share: float) -> dict[str, Any]:
-        """One optimiser step over ``accumulate`` batches. FloatingPointError on a bad loss."""
-        self.network.train()
-        factor, beta1 = one_cycle(share, self.config.warmup)
-        for group in self.optimizer.param_groups:
+    def train_step(self, batches: Iterator[Batch]) -> None:
+        """One optimiser step over ``accumulate`` batches; nothing in it waits for a GPU."""
+        state, config, device = self.state, self.config, self.fabric.device
+        state.network.train()
+        factor, beta1 = self.schedule(self.budget.share(state.step, state.seconds))
+        for group in state.optimizer.param_groups:
             group["lr"] = factor * group["peak"]
             group["betas"] = (beta1, group["betas"][1])
-        self.optimizer.zero_grad(set_to_none=True)
         asked = time.monotonic()
-        ready = [next(batches) for _ in range(self.config.accumulate)]
-        record: dict[str, Any] = {"wait": round(time.monotonic() - asked, 3), "rate": factor}
-        if self.replicas is None:
-            parts = [self.forward_backward(self.network, batch) for batch in ready]
+        ready = [next(batches) for _ in range(config.accumulate)]
+        self._waited += time.monotonic() - asked
+        number = self._number(state.drawn)
+        parts = []
+        for i, batch in enumerate(batch.to(device) for batch in ready):
+            seed_forward(config.seed, number + i * self.fabric.world_size)
+            last = i == len(ready) - 1
+            several = self.fabric.world_size > 1 and not last
+            with self.fabric.no_backward_sync(state.forward) if several else nullcontext():
+                loss, terms = self.loss(state.forward(Sealed(batch)), batch)
+                self.fabric.backward(loss / config.accumulate)
+            parts.append({"loss": loss.detach(), **terms})
+        norm = self._apply_gradient(parts)
+        host = {"rate": factor, "voxels": voxels(ready)}
+        self.records.add(number, host, parts, norm)
+        state.drawn += 1
+        state.step += 1
+        state.average.update(state.network, state.step)
+
+    def _apply_gradient(self, parts: list[dict[str, Tensor]]) -> Tensor:
+        """Clip and step, unless this or an earlier gradient is no number. Returns the norm."""
+        state = self.state
+        optimizer = state.optimizer.optimizer
+        if state.scaler:
+            state.scaler.unscale_(optimizer)
+        limit = self.config.clip_norm
+        limit = float("inf") if limit is None else limit
+        norm = nn.utils.clip_grad_norm_(state.network.parameters(), limit)
+        if state.scaler:  # skips by itself what overflowed
+            state.scaler.step(optimizer)
+            state.scaler.update()
         else:
-            parts = self.replicas.backward(ready, self.forward_backward)
-        record |= {name: sum(p[name] for p in parts) / len(parts) for name in parts[0]}
-        record["voxels"] = sum(len(batch.targets) for batch in ready)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
-        if not math.isfinite(record["loss"]) or not bool(norm.isfinite()):
-            raise FloatingPointError(f"step {self.step}: loss {record['loss']}, gradient {norm}")
-        self.optimizer.step()
-        self.step += 1
-        self.average.update(self.network, self.step)
-        return record | {"norm": float(norm)}
+            total = norm + torch.stack([p["loss"] for p in parts]).sum()
+            self._bad = torch.maximum(self._bad, (~total.isfinite()).float())
+            optimizer.found_inf = self._bad  # a fused optimiser obeys it without being waited for
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return norm.detach()
 
-    def forward_backward(self, network: nn.Module, batch: Batch) -> dict[str, float]:
-        """Add one batch's gradient, divided by the batches of a step; returns the loss parts."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
-            logits = network(batch.features, batch.pyramid)
-        loss, parts = self.loss(logits, batch.targets)
-        (loss / self.config.accumulate).backward()
-        parts |= {"loss": loss.detach()}
-        return {name: float(value) for name, value in parts.items()}
+    def _number(self, drawn: int) -> int:
+        """Number of this process's first batch of a step."""
+        world = self.fabric.world_size
+        return drawn * self.config.accumulate * world + self.fabric.global_rank
 
-    def checkpoint(self) -> dict[str, float]:
-        """Write everything a resume needs, then score and store the averaged weights."""
-        with atomic_path(self.folder / "state.pt") as temporary:
-            torch.save(
-                {
-                    "network": self.network.state_dict(),
-                    "average": self.average.state,
-                    "optimizer": self.optimizer.state_dict(),
-                    "torch_rng": torch.get_rng_state(),
-                    "step": self.step,
-                    "seconds": self.seconds,
-                },
-                temporary,
+    def _look(
+        self,
+        make_batch: Callable[[int], Batch],
+        metrics: Metrics | None,
+        guard: InterruptGuard | None,
+    ) -> None:
+        """Read the losses, agree with the other processes, write, stop or save where it is time."""
+        state, now, count = self.state, time.monotonic(), len(self.records)
+        due = now - self._saved > self.checkpoint_seconds
+        shared = [float(guard.received if guard else 0)]
+        shared += [now - self._begin, float(due)] if self.first else [0.0, 0.0]
+        rows, (signal, state.seconds, due_sum) = self.records.fetch(self.fabric, shared)
+        now = time.monotonic()
+        passed, waiting = now - self._looked, self._waited / (now - self._looked)
+        self._looked, self._waited = now, 0.0
+        first_step = state.step - count
+        for row in rows:
+            if not row.finite() and not (state.scaler and row.finite_loss()):
+                self._stop(row, first_step, make_batch)
+            if not row.finite():
+                state.step -= 1
+                self._skipped += 1
+                continue
+            self._skipped, first_step = 0, first_step + 1
+            record: dict[str, Any] = row.mean | row.host
+            record |= {"seconds": round(state.seconds, 3), "waiting": round(waiting, 4)}
+            record["voxels_per_second"] = round(
+                sum(r.host["voxels"] for r in rows) * self.fabric.world_size / passed
             )
-        scores = self.monitor(self.average.state) if self.monitor else {}
-        if self.on_checkpoint:
-            provenance = {"steps": self.step, "seconds": round(self.seconds), "monitor": scores}
-            self.on_checkpoint(self.average.state, provenance)
-        return scores
+            if metrics:
+                metrics.write(first_step, record)
+            share = self.budget.share(first_step, state.seconds)
+            self._report.update(share, first_step, record)
+        if self._skipped > MOST_SKIPPED:
+            raise NonFiniteError(
+                f"step {state.step}: float16 gradients overflow at any scale; use bfloat16"
+            )
+        if signal:
+            self.checkpoint(metrics, score=False)
+            raise Interrupted(guard.received if guard and guard.received else SIGTERM)
+        if due_sum:
+            self.checkpoint(metrics)
+
+    def _stop(self, row: Row, step: int, make_batch: Callable[[int], Batch]) -> None:
+        """Save the batches of a bad step, made again by number, and raise NonFiniteError."""
+        own = not all(np.isfinite(row.losses))
+        path = self.folder.path / f"bad_batch{f'_{self.fabric.global_rank}' * (not self.first)}.pt"
+        if own or self.first:
+            world = self.fabric.world_size
+            numbers = tuple(row.first_number + i * world for i in range(self.config.accumulate))
+            weights = self.state.network.state_dict()
+            batches = tuple(make_batch(number) for number in numbers)
+            save_bad_batch(path, BadBatch(step, numbers, batches, weights))
+        what = "gradient" if row.finite_loss() else "loss"
+        raise NonFiniteError(
+            f"step {step}: the {what} is not a finite number; batches {path} (look at them: python "
+            f"-m training.bad_batch {path}), weights before the step inside; the last checkpoint "
+            "is whole. A lower learning rate or clip_norm is the usual cure"
+        )
+
+    def checkpoint(self, metrics: Metrics | None = None, score: bool = True) -> None:
+        """Write everything a resume needs, then score and store the averaged weights.
+
+        All processes must call this together.
+        """
+        state = self.state
+        saved, average = state.to_dict(), state.averaged()
+        if self.first:
+            self.folder.checkpoints.save(state.step, saved)
+            scores = self.monitor(average) if self.monitor and score else {}
+            if scores:
+                self._report.scored(scores)
+                if metrics:
+                    metrics.write(state.step, scores)
+                listed = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+                self._report.say(f"step {state.step}: checkpoint, {listed}")
+            if self.on_checkpoint:
+                facts = {"steps": state.step, "seconds": round(state.seconds), "monitor": scores}
+                self.on_checkpoint(average, facts)
+        self._saved, self._saved_step = time.monotonic(), state.step
 
     def resume(self) -> None:
-        """Continue from ``state.pt`` where there is one."""
-        path = self.folder / "state.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.state = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["torch_rng"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        """Continue from the last whole checkpoint where there is one. Raises CheckpointError."""
+        path = self.folder.checkpoints.find(self._report.say) if self.first else None
+        path = self.fabric.broadcast(path)
+        if path is not None:
+            self.state.load(read_state(path))
+            self._saved_step = self.state.step
+            self._report.say(f"continuing after step {self.state.step}")
+
+
+def seed_forward(seed: int, number: int) -> None:
+    """Seed what is random in a forward pass (drop path) by the number of the batch."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]))

@@ -1,155 +1,155 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Supervised training of one network: sources, loss, monitoring and checkpoints around the loop."""
+"""Supervised training of one network: data, loss, monitoring and weights around the loop."""
 
 from __future__ import annotations
 
-import copy
-import json
-import sys
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from lightning_fabric import Fabric
+from rich.console import Console
+from torch import Tensor
 
-from pointdistill_ros.checkpoint import CheckpointMeta, IntensityStatistics, save_checkpoint
-from pointdistill_ros.config import load_config
-from pointdistill_ros.evaluation.confusion import ConfusionMatrix
-from pointdistill_ros.labels import LabelSet
-from pointdistill_ros.model.config import PTv3Config
-from pointdistill_ros.model.ptv3 import PTv3
-from pointdistill_ros.resources import config_path
-from training.batch import Batch, BatchStream, collate
+from pointdistill_ros.errors import InputError
+from training.batch import Batch, BatchStream
 from training.config import TrainConfig
-from training.loop import Budget, Run
+from training.device import is_first_process, open_device
+from training.environment import describe_start
+from training.interrupt import InterruptGuard
+from training.loop import Loss, Run
 from training.losses.segmentation import segmentation_loss
-from training.sources import SourceMix, open_source
-from training.transforms import crop_range
+from training.monitor import Monitor, renew_norms, with_weights
+from training.networks import Release, build_network, model_config
+from training.opening import open_source
+from training.run_folder import RunFolder
+from training.schedule import Budget
+from training.sources import SourceMix
+from training.summary import rehearse, summary
 
-MONITOR_SCANS = 3
-"""Scans of the TRAIN split scored at every checkpoint; validation data stays untouched."""
-NORM_BATCHES = 40
-"""Unmixed scans over which the final normalisation statistics are taken."""
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run finds and leaves things."""
+
+    run: Path
+    """Folder of the run."""
+    data: Path | None = None
+    """Folder that the recipe's data sources lie in."""
+    cache: Path = Path("runs/streets")
+    """Rendered streets."""
 
 
 def train_supervised(
-    config: TrainConfig, data: Path | None, cache: Path, run: Path, budget: Budget
+    config: TrainConfig, places: Places, guard: InterruptGuard | None = None
 ) -> Path:
-    """Train in the folder ``run`` and return the path of the weights. Resumes a run found there."""
+    """Train in the folder of the run and return the path of the weights.
+
+    Continues a run found there. Raises InputError, ConfigError, NonFiniteError, Interrupted.
+    """
+    folder, first = RunFolder(places.run), is_first_process()
+    with folder.locked() if first else nullcontext():
+        if first:  # before others are started, which would wait in vain
+            facts = {"data": str(places.data or ""), "cache": str(places.cache)}
+            folder.begin(config, describe_start(facts))
+        console = Console(quiet=not first)
+        return _train(config, places, open_device(config), folder, console, guard)
+
+
+def _train(
+    config: TrainConfig,
+    places: Places,
+    fabric: Fabric,
+    folder: RunFolder,
+    console: Console,
+    guard: InterruptGuard | None,
+) -> Path:
+    first = fabric.global_rank == 0
+    mix = open_mix(config, places, fabric, console)
     model = model_config(config)
-    label_set = LabelSet.named("semantic-kitti")
-    mix = SourceMix([(open_source(s, data, cache), s.weight) for s in config.sources])
     stream = BatchStream(mix, model, config)
-    torch.manual_seed(config.seed)
-    network = PTv3(model)
-    weights = class_weights(mix, config.class_balance)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    path = run / f"{config.model}.safetensors"
-
-    def loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return segmentation_loss(logits, labels, None, weights, config.lovasz_weight)
-
-    intensity = intensity_statistics(mix, config)
-    fixed = monitor_batches(mix, model, config)
+    network = build_network(config, model, mix, fabric)
+    loss = make_loss(config, mix, fabric)
+    watch = Monitor(config, mix, model, places.cache) if first else None
+    release = Release(places.run, config, model, mix)
+    budget = Budget.of(config, sum(len(s) for s in mix.sources), fabric.world_size)
 
     def monitor(state: dict[str, Tensor]) -> dict[str, float]:
-        return score(_with_weights(network, state), fixed)
+        assert watch is not None
+        return watch.score(with_weights(network, state))
 
-    def store(state: dict[str, Tensor], provenance: dict[str, Any]) -> None:
-        meta = CheckpointMeta(
-            model_id=config.model,
-            config=model,
-            label_set=label_set,
-            grid_size=config.grid_size,
-            intensity=intensity,
-            training={"command": _command(), **provenance, "config": asdict(config)},
+    def store(state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        release.store(with_weights(network, state), facts)
+
+    trainer = Run(folder, network, loss, config, budget, fabric, monitor, store, console)
+    if first:
+        rehearsal = rehearse(trainer.state, loss, stream)
+        data = [source_line(config, mix, i) for i in range(len(mix.sources))]
+        console.print(summary(config, budget, network, data, rehearsal, fabric))
+    fabric.barrier()
+    average = trainer.fit(stream, guard)
+    if watch is not None:
+        final = with_weights(network, average)
+        if config.norm_batches:
+            renew_norms(final, mix, config, model)
+        scores = watch.score(final)
+        facts = {"steps": trainer.state.step, "seconds": round(trainer.state.seconds)}
+        release.store(final, facts | {"monitor": scores})
+        listed = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+        console.print(f"done: {release.paths[0]}; {listed} on {watch.title}", soft_wrap=True)
+    fabric.barrier()
+    return release.paths[0]
+
+
+def open_mix(config: TrainConfig, places: Places, fabric: Fabric, console: Console) -> SourceMix:
+    """All sources of the recipe; the first process opens, and renders, what others then find."""
+    if any(source.kind == "simulated" for source in config.sources):
+        console.print("opening data; streets are rendered on first use, which takes minutes")
+    mix: SourceMix | None = None
+    for turn in (True, False):
+        if (fabric.global_rank == 0) == turn:
+            opened = [open_source(source, places.data, places.cache) for source in config.sources]
+            for scans, source in zip(opened, config.sources, strict=True):
+                if not len(scans):
+                    raise InputError(f"source {source.kind} {source.name}: it has no scans")
+            mix = SourceMix.of(config, opened)
+        fabric.barrier()
+    assert mix is not None
+    return mix
+
+
+def make_loss(config: TrainConfig, mix: SourceMix, fabric: Fabric) -> Loss:
+    """Cross entropy and Lovász in the classes of the batch's head, on the run's device."""
+    sets = {head: targets.to(fabric.device) for head, targets in mix.sets.items()}
+    weights = {head: class_weights(mix, config.class_balance, head) for head in mix.heads}
+    weights = {h: None if w is None else w.to(fabric.device) for h, w in weights.items()}
+
+    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        head = batch.head
+        return segmentation_loss(
+            logits, batch.targets, sets[head], weights[head], config.lovasz_weight
         )
-        save_checkpoint(path, _with_weights(network, state), meta)
 
-    trainer = Run(run, network, loss, config, budget, monitor, store)
-    final = _with_weights(network, trainer.fit(stream))
-    renew_norms(final, mix, config, model, NORM_BATCHES)
-    store(final.state_dict(), {"steps": trainer.step, "seconds": round(trainer.seconds)})
-    return path
+    return loss
 
 
-def model_config(config: TrainConfig) -> PTv3Config:
-    """The network's shape: config/models/ with the run's patch size."""
-    model = load_config(PTv3Config, config_path(f"models/{config.model}.yaml"))
-    if config.patch_size is None:
-        return model
-    return replace(model, patch_sizes=(config.patch_size,) * len(model.patch_sizes))
-
-
-def class_weights(mix: SourceMix, balance: float) -> Tensor | None:
+def class_weights(mix: SourceMix, balance: float, head: str | None = None) -> Tensor | None:
     """[C] frequency^-balance with mean 1 over the classes that occur; None for balance 0."""
     if balance == 0:
         return None
-    counts = mix.class_counts()
+    counts = mix.class_counts(head)
     weights = np.maximum(counts, 1.0) ** -balance * (counts > 0)
     return torch.from_numpy(weights / weights[counts > 0].mean()).float()
 
 
-def monitor_batches(mix: SourceMix, model: PTv3Config, config: TrainConfig) -> list[Batch]:
-    """Whole, unchanged scans, the same in every run with this seed."""
-    rng = np.random.default_rng([config.seed, 1])
-    scans = [crop_range(mix.draw(rng), config.max_range) for _ in range(MONITOR_SCANS)]
-    return [collate([s], model, config.grid_size, config.max_voxels, None) for s in scans]
-
-
-@torch.no_grad()
-def score(network: nn.Module, batches: list[Batch]) -> dict[str, float]:
-    """Accuracy and mIoU over the voxels of some batches."""
-    network.eval()
-    matrix = ConfusionMatrix(19)
-    for batch in batches:
-        labels = network(batch.features, batch.pyramid).argmax(1)
-        matrix.update(labels.numpy().astype(np.uint8), batch.targets.numpy().astype(np.uint8))
-    return {
-        "train_accuracy": round(matrix.accuracy(), 4),
-        "train_miou": round(matrix.miou(min_points=100), 4),
-    }
-
-
-@torch.no_grad()
-def renew_norms(
-    network: nn.Module, mix: SourceMix, config: TrainConfig, model: PTv3Config, batches: int
-) -> None:
-    """Take batch-norm statistics anew over unmixed scans: averaged weights never had their own."""
-    network.eval()
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # plain mean over all batches
-        norm.train()
-    rng = np.random.default_rng([config.seed, 2])
-    for _ in range(batches):
-        points = crop_range(mix.draw(rng), config.max_range)
-        batch = collate([points], model, config.grid_size, config.max_voxels, None)
-        network(batch.features, batch.pyramid)
-    network.eval()
-
-
-def intensity_statistics(
-    mix: SourceMix, config: TrainConfig, scans: int = 20
-) -> IntensityStatistics:
-    """Quantiles over drawn scans; scans without intensity are fed what drop-out trained on."""
-    rng = np.random.default_rng([config.seed, 3])
-    values = np.concatenate([mix.draw(rng).intensity for _ in range(scans)])
-    low, median, high = (float(q) for q in np.quantile(values, [0.05, 0.5, 0.95]))
-    return IntensityStatistics(low, median, high, 0.0 if config.augment.intensity_drop else None)
-
-
-def _command() -> str:
-    """The command line, absolute paths cut to their last part: they mean nothing elsewhere."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    return " ".join(["python -m", f"training.{Path(sys.argv[0]).stem}", *words])
-
-
-def _with_weights(network: PTv3, state: dict[str, Tensor]) -> PTv3:
-    other = copy.deepcopy(network)
-    other.load_state_dict(state)
-    return other.eval()
+def source_line(config: TrainConfig, mix: SourceMix, i: int) -> str:
+    """What source i contributes, for people."""
+    source, scans = config.sources[i], mix.sources[i]
+    title = " ".join(word for word in (source.kind, source.name, source.folder) if word)
+    return (
+        f"{title}: {len(scans)} scans of {len(set(scans.sequences))} sequences, "
+        f"{mix.weights[i]:.0%} of the draws"
+    )

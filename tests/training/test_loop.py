@@ -2,84 +2,30 @@
 import json
 import time
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from pointdistill_ros.errors import ConfigError
-from training.batch import Batch, collate, prefetch
-from training.config import TrainConfig
-from training.loop import AveragedWeights, Budget, Run, make_optimizer, one_cycle
-from training.losses.segmentation import segmentation_loss
-from training.replicas import Replicas
-from training.transforms import LabelledPoints
+from training.bad_batch import NonFiniteError, describe, first_non_finite, load_bad_batch
+from training.batch import Batch
+from training.run_folder import RunFolder
+from training.schedule import Budget
 
-from ..tiny import tiny_config, tiny_network
+from ..tiny import tiny_network
+from .toy_run import halves, toy_run
 
 
-def halves(k=0, n=400):
-    """A plane whose class is the sign of x: any network learns it in a few steps."""
-    rng = np.random.default_rng(k)
-    xyz = rng.uniform([-10, -10, 0], [10, 10, 0.1], (n, 3)).astype(np.float32)
-    labels = (xyz[:, 0] > 0).astype(np.uint8)
-    points = LabelledPoints(xyz, np.zeros(n, np.float32), labels)
-    return collate([points], tiny_config(), 0.5, 10_000, rng)
-
-
-def run(folder, steps=None, network=None, **changes):
-    network = tiny_network(drop_path=0.1) if network is None else network
-    config = TrainConfig(**({"ema_decay": 0.5} | changes))
-    return Run(folder, network, segmentation_loss, config, Budget(steps=steps))
-
-
-def test_schedule_equals_torch_one_cycle_per_step():
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.AdamW([parameter], lr=1.0)
-    steps = 50
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1.0, total_steps=steps, pct_start=0.1, div_factor=10, final_div_factor=100
-    )
-    # torch starts at step 0 and ends at step total - 1; its warm-up ends at pct * total - 1
-    peak, last = 0.1 * steps - 1, steps - 1
-    for step in range(steps):
-        group = optimizer.param_groups[0]
-        rate, beta1 = one_cycle(step / last, peak / last)
-        assert rate == pytest.approx(group["lr"], abs=1e-6)
-        assert beta1 == pytest.approx(group["betas"][0], abs=1e-6)
-        optimizer.step()
-        if step < last:
-            scheduler.step()
-    assert one_cycle(0, 0.04) == pytest.approx((0.1, 0.95))
-    assert one_cycle(1, 0.04) == pytest.approx((0.001, 0.95))
-
-
-def test_budget_counts_steps_or_minutes_never_both():
-    assert Budget(steps=10).share(5, 1e9) == 0.5
-    assert Budget(minutes=1).share(10**9, 30) == 0.5
-    assert Budget(minutes=1).share(0, 90) == 1
-    for bad in ({}, {"steps": 1, "minutes": 1.0}):
-        with pytest.raises(ConfigError):
-            Budget(**bad)
-
-
-def test_blocks_have_their_own_rate():
-    network = tiny_network()
-    optimizer = make_optimizer(network, TrainConfig(learning_rate=1.0, block_learning_rate=0.1))
-    blocks, rest = optimizer.param_groups
-    assert (blocks["peak"], rest["peak"]) == (0.1, 1.0)
-    inside = {id(p) for name, p in network.named_parameters() if "block" in name}
-    assert {id(p) for p in blocks["params"]} == inside
-    assert len(blocks["params"]) + len(rest["params"]) == len(list(network.parameters()))
-    assert inside and rest["params"]
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_training_learns_and_leaves_metrics(tmp_path):
-    trainer = run(tmp_path, steps=40)
-    final = trainer.fit(halves)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, 41))
-    assert lines[-1]["loss"] < 0.4 * lines[0]["loss"]
+    steps = 30
+    final = toy_run(tmp_path, steps=steps).fit(halves)
+    found = lines(tmp_path)
+    assert [line["step"] for line in found] == list(range(1, steps + 1))
+    assert found[-1]["loss"] < 0.6 * found[0]["loss"]
+    assert found[-1].keys() >= {"rate", "norm", "voxels", "waiting", "voxels_per_second"}
+    assert all(0 <= line["waiting"] <= 1 for line in found)
     network = tiny_network()
     network.load_state_dict(final)
     batch = halves(999)
@@ -87,107 +33,155 @@ def test_training_learns_and_leaves_metrics(tmp_path):
     assert accuracy > 0.9
 
 
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
-    whole = run(tmp_path / "whole", steps=6).fit(halves)
+def test_bfloat16_trains_almost_as_float32_does(tmp_path):
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        toy_run(tmp_path / precision, steps=4, precision=precision).fit(halves)
+        losses.append([line["loss"] for line in lines(tmp_path / precision)])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
-    def broken(k):
-        if k == 3:
-            raise KeyboardInterrupt  # the kill
-        return halves(k)
 
-    victim = run(tmp_path / "cut", steps=6)
-    victim.checkpoint_seconds = 0  # after every step
-    with pytest.raises(KeyboardInterrupt):
-        victim.fit(broken)
-    resumed = run(tmp_path / "cut", steps=6, network=tiny_network(seed=5, drop_path=0.1))
-    final = resumed.fit(halves)
-    assert resumed.step == 6
-    for name, value in whole.items():
-        torch.testing.assert_close(final[name], value, msg=name)
+def test_accumulated_batches_give_the_gradient_of_their_mean(tmp_path):
+    def first_norm(**changes):
+        network = tiny_network(drop_path=0.0)
+        run = toy_run(tmp_path / str(changes), network, steps=1, clip_norm=None, **changes)
+        run.fit(halves)
+        return network.state_dict(), lines(run.folder.path)[0]
+
+    _, both = first_norm(accumulate=2)
+    network = tiny_network(drop_path=0.0).train()
+    losses = []
+    for k in range(2):
+        batch = halves(k)
+        loss = toy_run(tmp_path / "x", steps=1).loss(network(batch.features, batch.pyramid), batch)[
+            0
+        ]
+        (loss / 2).backward()
+        losses.append(loss.item())
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), float("inf")).item()
+    assert both["loss"] == pytest.approx(sum(losses) / 2, rel=1e-5)
+    assert both["norm"] == pytest.approx(norm, rel=1e-4)
+
+
+def test_clipping_bounds_what_the_optimiser_sees(tmp_path, monkeypatch):
+    run = toy_run(tmp_path, steps=1, clip_norm=1e-3)
+    seen = []
+    step = run.state.optimizer.optimizer.step
+    monkeypatch.setattr(
+        run.state.optimizer.optimizer,
+        "step",
+        lambda *a, **k: (
+            seen.append(
+                torch.stack([p.grad.norm() for p in run.state.network.parameters()]).norm()
+            ),
+            step(*a, **k),
+        ),
+    )
+    run.fit(halves)
+    assert seen[0] == pytest.approx(1e-3, rel=1e-3)
+    assert lines(tmp_path)[0]["norm"] > 1e-2  # as it was before clipping
+
+
+def test_float16_skips_what_overflows_and_counts_no_step_for_it(tmp_path):
+    run = toy_run(tmp_path, steps=3, precision="float16")
+    run.state.scaler._init_scale = 2.0**40  # overflows until it has come down
+    run.fit(halves)
+    assert run.state.step == 3
+    assert run.state.drawn > 3
+    found = lines(tmp_path)
+    assert [line["step"] for line in found] == [1, 2, 3]
+    shares = [line["rate"] for line in found]
+    assert shares[0] == pytest.approx(0.1)  # the schedule waited, too
+    assert all(line["norm"] < 1e4 for line in found)  # unscaled before the norm
+
+
+def test_float16_gives_up_on_gradients_that_always_overflow(tmp_path):
+    run = toy_run(tmp_path, steps=3, precision="float16")
+    run.state.network.head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NonFiniteError, match="float16"):
+        run.fit(halves)
+
+
+def test_a_bad_loss_stops_the_run_with_its_batch_and_the_weights_before(tmp_path):
+    def poisoned(k):
+        batch = halves(k)
+        if k != 2:
+            return batch
+        return Batch(batch.features * float("nan"), batch.targets, batch.pyramid)
+
+    run = toy_run(tmp_path, steps=5)
+    run.checkpoint_seconds = 0
+    with pytest.raises(NonFiniteError, match=r"step 2: the loss.*bad_batch"):
+        run.fit(poisoned)
+    bad = load_bad_batch(tmp_path / "bad_batch.pt")
+    assert (bad.step, bad.numbers) == (2, (2,))
+    assert bool(bad.batches[0].features.isnan().all())
+    whole = toy_run(tmp_path / "whole", steps=5)
+    whole.budget = Budget(steps=5)
+    while whole.state.step < 2:
+        whole.train_step(iter([halves(whole.state.step)]))
+    for name, parameter in whole.state.network.named_parameters():
+        assert bad.network[name].equal(parameter), name
+    text = describe(bad)
+    assert "batch 2" in text and "weights: all finite" in text
+    network = tiny_network()
+    assert first_non_finite(network, bad.batches[0]) == "stem.conv"
+    assert first_non_finite(network, halves(0)) is None
+    kept = RunFolder(tmp_path).checkpoints.find(print)
+    assert kept is not None and "00000002" in kept.name  # nothing bad was saved
+
+
+def test_steps_after_a_bad_one_change_nothing_until_someone_looks(tmp_path):
+    """As on a GPU, where losses are looked at every few steps."""
+
+    def poisoned(k):
+        batch = halves(k)
+        return Batch(batch.features / (k != 1), batch.targets, batch.pyramid)
+
+    run = toy_run(tmp_path, steps=9)
+    run.every = 4
+    with pytest.raises(NonFiniteError, match="step 1: "):
+        run.fit(poisoned)
+    whole = toy_run(tmp_path / "whole", steps=9)
+    whole.train_step(iter([halves(0)]))
+    for mine, theirs in zip(
+        run.state.network.parameters(), whole.state.network.parameters(), strict=True
+    ):
+        assert mine.equal(theirs)
+
+
+def test_looking_seldom_changes_neither_weights_nor_metrics(tmp_path):
+    often = toy_run(tmp_path / "a", steps=7)
+    seldom = toy_run(tmp_path / "b", steps=7)
+    seldom.every = 3
+    first, second = often.fit(halves), seldom.fit(halves)
+    assert all(first[name].equal(second[name]) for name in first)
+    keys = ("step", "loss", "norm", "rate")
+    assert [[a[k] for k in keys] for a in lines(tmp_path / "a")] == [
+        [b[k] for k in keys] for b in lines(tmp_path / "b")
+    ]
 
 
 def test_minutes_end_the_run_on_time(tmp_path):
-    trainer = run(tmp_path, steps=1)
-    trainer.budget = Budget(minutes=1 / 60)
+    run = toy_run(tmp_path, minutes=1 / 60)
     begin = time.monotonic()
-    trainer.fit(halves)
-    assert 0.9 < time.monotonic() - begin < 10
-    assert trainer.step > 1
+    run.fit(halves)
+    assert 0.9 < time.monotonic() - begin < 20
+    assert run.state.step > 1
+    assert lines(tmp_path)[-1]["rate"] < 0.1
 
 
-def test_a_bad_loss_stops_the_run(tmp_path):
-    def poisoned(k):
-        batch = halves(k)
-        return Batch(batch.features * float("nan"), batch.targets, batch.pyramid)
-
-    with pytest.raises(FloatingPointError, match="step 0"):
-        run(tmp_path, steps=3).fit(poisoned)
+def test_the_monitor_scores_every_checkpoint_and_its_scores_are_kept(tmp_path):
+    run = toy_run(tmp_path, monitor=lambda state: {"miou": 0.5}, steps=3)
+    run.checkpoint_seconds = 0
+    run.fit(halves)
+    assert [line["step"] for line in lines(tmp_path) if "miou" in line] == [1, 2, 3]
 
 
-def test_average_follows_the_weights():
-    network = nn.Linear(1, 1)
-    average = AveragedWeights(network, decay=0.5)
-    with torch.no_grad():
-        for step in range(1, 30):
-            network.weight.fill_(7.0)
-            average.update(network, step)
-    assert average.state["weight"].item() == pytest.approx(7, abs=1e-4)
-
-
-def test_replicas_add_up_to_the_sequential_gradient():
-    batches = [halves(k) for k in range(3)]
-
-    def backward(network, batch):
-        loss, _ = segmentation_loss(network(batch.features, batch.pyramid), batch.targets)
-        loss.backward()
-        return loss.item()
-
-    alone, together = tiny_network().eval(), tiny_network().eval()
-    losses = [backward(alone, batch) for batch in batches]
-    replicas = Replicas(together, 3)
-    for _ in range(2):  # a second step starts from clean gradients and current weights
-        together.zero_grad(set_to_none=True)
-        assert replicas.backward(batches, backward) == pytest.approx(losses, abs=1e-5)
-    for (name, mine), theirs in zip(alone.named_parameters(), together.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, theirs.grad, msg=name, atol=1e-5, rtol=1e-4)
-
-
-def test_replicas_see_new_weights_and_share_statistics():
-    network = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
-    replicas = Replicas(network, 2)
-    with torch.no_grad():
-        network[1].weight.fill_(3.0)
-        network[1].bias.fill_(0.0)
-    inputs = [torch.tensor([[0.0], [2.0]]), torch.tensor([[10.0], [14.0]])]
-
-    def backward(net, x):
-        out = net(x)
-        out.sum().backward()
-        return out.detach()
-
-    outputs = replicas.backward(inputs, backward)
-    torch.testing.assert_close(outputs[0], torch.tensor([[-3.0], [3.0]]), atol=1e-3, rtol=0)
-    torch.testing.assert_close(outputs[1], outputs[0], atol=1e-3, rtol=0)
-    assert network[0].running_mean.item() == pytest.approx((0.1 * 1 + 0.1 * 12) / 2)
-
-
-def test_prefetch_keeps_order_raises_errors_and_stops():
-    made = []
-
-    def make(k):
-        made.append(k)
-        if k == 5:
-            raise ValueError("scan 5")
-        return k
-
-    batches = prefetch(make, start=2, depth=1)
-    assert [next(batches) for _ in range(3)] == [2, 3, 4]
-    with pytest.raises(ValueError, match="scan 5"):
-        next(batches)
-
-    endless = prefetch(made.append, start=100)
-    next(endless)
-    endless.close()
-    count = len(made)
-    time.sleep(0.3)
-    assert len(made) == count
+def test_a_finished_run_stays_as_it_is(tmp_path):
+    final = toy_run(tmp_path, steps=2).fit(halves)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    again = toy_run(tmp_path, network=tiny_network(seed=3), steps=2).fit(halves)
+    assert all(again[name].equal(final[name]) for name in final)
+    assert (tmp_path / "metrics.jsonl").read_text() == before

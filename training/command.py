@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line that teacher and student share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pointdistill_ros.errors import ConfigError, InputError, PointDistillError
+from training.config import TrainConfig
+from training.device import is_first_process
+from training.interrupt import Interrupted, InterruptGuard
+from training.recipes import Role, load_recipe, recipe_names, recipe_path
+from training.run_folder import RunFolder
+from training.supervised import Places, train_supervised
+
+EXAMPLES = """\
+examples:
+  python -m training.train_{role} --recipe cpu
+      simulated streets only: nothing to download, nothing to configure
+  python -m training.train_{role} --recipe cpu --minutes 2 --run runs/quick
+      the same for two minutes, in a folder of its own
+  python -m training.train_{role} --run runs/quick --resume
+      go on after Ctrl-C, kill -9 or a power cut; recipe and folders are remembered
+  python -m training.train_{role} --recipe my.yaml --data DATA --devices 2
+      a recipe of your own (start from a file of config/training/{role}/), two processes
+  torchrun --nnodes 2 --nproc-per-node 8 -m training.train_{role} --recipe eight-gpus --data DATA
+      several machines; give torchrun its --rdzv options
+
+recipes for a {role}: {recipes}
+
+Ctrl-C or SIGTERM ends after the step, with a checkpoint. The folder of the run holds config.yaml,
+starts.jsonl (command, revision, versions), metrics.jsonl, TensorBoard events, the last two
+checkpoints and MODEL.safetensors, which `pointdistill segment --model` takes.
+"""
+
+
+LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "NCCL error")
+
+
+class PeerLostError(PointDistillError):
+    """A process that others waited for is gone."""
+
+
+def train(role: Role) -> None:
+    """Parse the command line and train; ends the process with the code of a signal received."""
+    args = _parser(role).parse_args()
+    guard = InterruptGuard()
+    run: Path | None = None
+    try:
+        with guard:
+            config, places = _setting(role, args)
+            run = places.run
+            train_supervised(config, places, guard)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in LOST_PEER):
+            raise
+        others = "another process of this run ended; what it said comes first"
+        raise PeerLostError(f"{others}. {_how_to_resume(role, run)}") from error
+    except Interrupted as signal:
+        if is_first_process():
+            print(f"{signal}: {_how_to_resume(role, run)}", file=sys.stderr, flush=True)
+        sys.exit(signal.exit_code)
+
+
+def _parser(role: Role) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m training.train_{role}",
+        description=f"Train a {role} on labelled scans, real or simulated.",
+        epilog=EXAMPLES.format(role=role, recipes=", ".join(recipe_names(role))),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--recipe", help="name of a recipe, or a file like those; see below")
+    parser.add_argument("--data", type=Path, help="folder that the recipe's data sets lie in")
+    parser.add_argument("--cache", type=Path, help="rendered streets (default runs/streets)")
+    parser.add_argument("--run", type=Path, help=f"folder of this run (default runs/{role}-RECIPE)")
+    parser.add_argument("--resume", action="store_true", help="continue the run in that folder")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="length in optimiser steps")
+    length.add_argument("--epochs", type=float, help="length in epochs")
+    length.add_argument("--minutes", type=float, help="length in minutes of training")
+    parser.add_argument("--seed", type=int, help="of weights, data order and augmentation")
+    parser.add_argument(
+        "--devices", type=int, help="processes, each with a GPU or share of the CPU"
+    )
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="where to compute")
+    parser.add_argument("--workers", type=int, help="processes that prepare batches")
+    return parser
+
+
+def _setting(role: Role, args: argparse.Namespace) -> tuple[TrainConfig, Places]:
+    """Configuration and places from the command line or, resuming, from the folder."""
+    fields = ("steps", "epochs", "minutes", "seed", "devices", "device", "workers")
+    changes = {name: getattr(args, name) for name in fields}
+    if "WORLD_SIZE" in os.environ and "TORCHELASTIC_RUN_ID" in os.environ:
+        changes["devices"] = int(os.environ["WORLD_SIZE"])
+    recipe = None if args.recipe is None else recipe_path(role, args.recipe)
+    run = args.run
+    if run is None:
+        if recipe is None:
+            raise ConfigError("name a --recipe, or a --run to --resume; --help shows examples")
+        run = Path("runs") / f"{role}-{recipe.stem}"
+    folder = RunFolder(run)
+    remembered = {}
+    if folder.exists() and args.resume:
+        remembered = folder.last_start()
+        recipe = recipe or folder.config_path
+    elif folder.exists() and is_first_process():  # others find what it has begun
+        raise InputError(
+            f"{run}: holds a run; continue it with --resume or name another folder with --run"
+        )
+    elif args.resume and recipe is None:
+        raise InputError(f"{run}: no run to resume; start one with --recipe")
+    if recipe is None:
+        raise ConfigError(f"name a --recipe: {', '.join(recipe_names(role))}, or a file")
+    config = load_recipe(recipe, changes)
+    if all(getattr(config, name) is None for name in ("steps", "epochs", "minutes")):
+        raise ConfigError(f"{recipe}: no length; give --steps, --epochs or --minutes")
+    data = args.data or (Path(remembered["data"]) if remembered.get("data") else None)
+    cache = args.cache or Path(remembered.get("cache", "runs/streets"))
+    return config, Places(run, data, cache)
+
+
+def _how_to_resume(role: Role, run: Path | None) -> str:
+    if run is None or not RunFolder(run).exists():
+        return "nothing had begun; run the same command again"
+    return f"continue with: python -m training.train_{role} --run {run} --resume"
