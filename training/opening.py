@@ -12,6 +12,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,7 @@ class CachedScans:
         """``limit``: bytes of decoded arrays; a scan of 120 000 points takes 2 MB."""
         self.scans, self.limit, self.bytes = scans, limit, 0
         self._kept: OrderedDict[int, tuple[LidarScan, NDArray[np.uint8]]] = OrderedDict()
+        self._lock = Lock()  # batches are prepared in a thread beside the one that trains
 
     @property
     def label_set(self) -> LabelSet:
@@ -108,18 +110,24 @@ class CachedScans:
 
     def __getitem__(self, i: int) -> tuple[LidarScan, NDArray[np.uint8]]:
         """Scan i and its labels uint8 [N]; not to be changed. Raises InputError."""
-        kept = self._kept.pop(i, None)
-        if kept is None:
-            kept = self.scans[i]
-            self.bytes += _size(kept)
-        self._kept[i] = kept  # now the youngest
-        while self.bytes > self.limit:
-            self.bytes -= _size(self._kept.popitem(last=False)[1])
-        return kept
+        with self._lock:
+            kept = self._kept.get(i)
+        read = self.scans[i] if kept is None else kept
+        with self._lock:
+            if i not in self._kept:
+                self.bytes += _size(read)
+                self._kept[i] = read
+            self._kept.move_to_end(i)  # now the youngest
+            while self.bytes > self.limit:
+                self.bytes -= _size(self._kept.popitem(last=False)[1])
+        return read
 
     def __getstate__(self) -> dict[str, Any]:
         """Other processes start with nothing in memory."""
-        return self.__dict__ | {"bytes": 0, "_kept": OrderedDict()}
+        return {"scans": self.scans, "limit": self.limit}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        CachedScans.__init__(self, **state)
 
 
 def _size(kept: tuple[LidarScan, NDArray[np.uint8]]) -> int:

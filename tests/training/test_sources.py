@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -175,6 +176,19 @@ def test_memory_of_decoded_scans_is_bounded_and_the_oldest_go_first():
     tiny = CachedScans(drives, size - 1)
     assert len(tiny[0][1]) == 800
     assert tiny.bytes == 0
+
+
+def test_threads_share_the_memory_of_decoded_scans():
+    size = 800 * (12 + 4 + 1)
+    cached = CachedScans(Drives("abcdefgh"), 3 * size)
+
+    def read(seed):
+        for i in np.random.default_rng(seed).integers(8, size=200):
+            assert (cached[int(i)][1] == i).all()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, range(4)))
+    assert cached.bytes == 3 * size
 
 
 def save_packed(root, sequence, space, split="train", dataset="PandaSet"):
