@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def evaluate_steps(
         thinned = ThinnedSegmenter(
             segmenter.network, segmenter.meta, steps[step], args.grid_factor, not args.isolated
         )
-        figures = validate(lambda _, one=thinned: one, parts, bar, args.min_points)
+        figures = validate(_always(thinned), parts, bar, args.min_points)
         yield (
             steps[step].name,
             {
@@ -79,6 +79,10 @@ def evaluate_steps(
                 "network seconds per scan": round(float(np.mean(thinned.seconds)), 4),
             },
         )
+
+
+def _always(chosen: Labeller) -> Callable[[str], Labeller]:
+    return lambda dataset: chosen
 
 
 def step_table(steps: dict[str, dict[str, Any]]) -> Table:
@@ -145,7 +149,8 @@ def _run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
             threads=args.threads,
             precision=args.precision,
         )
-        result = results["weights"][str(weights)] = {"sha256": segmenter.weights_sha256}
+        result: dict[str, Any] = {"sha256": segmenter.weights_sha256}
+        results["weights"][str(weights)] = result
         with progress() as bar:
             if args.steps:
                 result["steps"] = dict(evaluate_steps(segmenter, parts, args, bar))

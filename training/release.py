@@ -4,7 +4,8 @@ r"""Make trained weights ready to ship: a clean header, a card with figures meas
 python -m training.release runs/first/student.safetensors --data DATA --notes notes.md
 
 Writes pointdistill_ros/weights/NAME.safetensors and NAME.md, NAME being the model id. ``--notes``
-(Markdown: how the run went, what to know) becomes part of the card.
+(Markdown: how the run went, what to know) becomes part of the card. The licence follows from the
+training data that the header names (training/licences.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pointdistill_ros.checkpoint import (
     CheckpointMeta,
@@ -22,76 +22,36 @@ from pointdistill_ros.checkpoint import (
     save_checkpoint,
 )
 from pointdistill_ros.errors import one_line_errors
-from pointdistill_ros.evaluation.figures import MIN_POINTS
+from pointdistill_ros.evaluation.progress import progress
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.model.config import Permutation
+from pointdistill_ros.protocols.labellers import PROTOCOLS
 from pointdistill_ros.resources import weights_path
 from pointdistill_ros.segmenter import Segmenter
+from training.card import card
 from training.evaluate import evaluate
+from training.licences import licence_text, sources_of
 from training.validation import validation_parts
 
-LICENCE = (
-    "The weights were trained on data under non-commercial, share-alike licences (SemanticKITTI: "
-    "CC BY-NC-SA 4.0, KITTI: CC BY-NC-SA 3.0, nuScenes-lidarseg: CC BY-NC-SA 4.0; PandaSet: CC BY "
-    "4.0; ika drive: MIT). Use them for research and evaluation under those terms; train your own "
-    "for a product. The Apache licence of the code does not cover them."
-)
 
-
-def release(weights: Path, target: Path, permutation: Permutation | None = None) -> CheckpointMeta:
+def release(
+    weights: Path, target: Path, permutation: Permutation | None = None, name: str | None = None
+) -> CheckpointMeta:
     """Copy a run's weights to ``target`` with licence and revision in the header.
 
-    ``permutation`` replaces the curve permutation used at evaluation.
+    ``permutation`` replaces the curve permutation used at evaluation, ``name`` the model id. Raises
+    CheckpointError, ConfigError where the training data is not named.
     """
     network, meta = load_checkpoint(weights)
     config = meta.config if permutation is None else replace(meta.config, permutation=permutation)
     network.config = config
-    training = {**meta.training, "licence": LICENCE, "revision": _revision()}
+    licence = licence_text(sources_of(meta.training))
+    training = {**meta.training, "licence": licence, "revision": _revision()}
     training.pop("monitor", None)
-    meta = replace(meta, config=config, training=training)
+    meta = replace(meta, config=config, training=training, model_id=name or meta.model_id)
     save_checkpoint(target, network, meta)
     target.chmod(0o644)  # safetensors writes for the owner alone
     return meta
-
-
-def card(name: str, sha256: str, size: int, meta: CheckpointMeta, results: dict[str, Any]) -> str:
-    """Markdown: what the network is, what it was measured to do, and under which licence."""
-    config, steps = meta.config, meta.training.get("steps", "?")
-    lines = [
-        f"# {name}",
-        "",
-        f"Point Transformer V3, {len(meta.label_set)} classes of {meta.label_set.name}, grid "
-        f"{meta.grid_size:g} m, patches of {config.patch_sizes[0]} voxels, xCPE mode "
-        f"`{config.xcpe}`. {size / 1e6:.2f} MB in float16.",
-        "",
-        f"- sha256 `{sha256}`",
-        f"- {steps} optimiser steps, recipe and command in the header "
-        "(`safetensors` metadata, key `pointdistill`)",
-        f"- intensity it was trained on: {meta.intensity.low:.3f} to {meta.intensity.high:.3f} "
-        f"(5 and 95 %), median {meta.intensity.median:.3f}; scans without intensity are fed "
-        f"{meta.intensity.missing}",
-        "",
-        "## Figures",
-        "",
-        "Protocol P1: one pass, one point represents a voxel, every raw point counted. Mean IoU "
-        f"over classes with at least {MIN_POINTS} points in that part.",
-        "",
-        "| part | points | accuracy | mIoU |",
-        "|---|---:|---:|---:|",
-    ]
-    parts = {title: part for title, part in results.items() if isinstance(part, dict)}
-    lines += [
-        f"| {title} | {part['points']} | {part['accuracy']:.3f} | {part['miou']:.3f} |"
-        for title, part in parts.items()
-    ]
-    lines += [f"| {t} | | | {v:.3f} |" for t, v in results.items() if t not in parts]
-    lines += ["", "IoU, and the number of points, per class:", ""]
-    lines += ["| class | " + " | ".join(parts) + " |", "|---|" + "---:|" * len(parts)]
-    for class_name in dict.fromkeys(c for part in parts.values() for c in part["classes"]):
-        cells = [part["classes"].get(class_name) for part in parts.values()]
-        text = [f"{c['iou']:.3f} ({c['points']})" if c else "" for c in cells]
-        lines.append(f"| {class_name} | " + " | ".join(text) + " |")
-    return "\n".join([*lines, "", "## Licence", "", LICENCE, ""])
 
 
 def _revision() -> str:
@@ -100,33 +60,46 @@ def _revision() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def main() -> None:
-    """Parse the command line, release, measure, write the card."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("weights", type=Path, help="checkpoint of a run")
-    parser.add_argument("--data", type=Path, help="folder of packed scans to measure on")
-    parser.add_argument("--cache", type=Path, default=Path("runs/streets"), help="rendered streets")
-    parser.add_argument("--drives", type=int, default=8, help="unseen simulated streets")
-    parser.add_argument("--notes", type=Path, help="Markdown for the card")
-    parser.add_argument(
-        "--curves", help="order of the curves at evaluation, e.g. 2031; default: as in the run"
-    )
-    args = parser.parse_args()
-    name = load_checkpoint(args.weights)[1].model_id
+    add = parser.add_argument
+    add("weights", type=Path, help="checkpoint of a run")
+    add("--name", help="ship it under this name; default: the run's")
+    add("--data", type=Path, help="folder of packed scans to measure on")
+    add("--cache", type=Path, default=Path("runs/streets"), help="rendered streets")
+    add("--drives", type=int, default=8, help="unseen simulated streets")
+    add("--protocol", nargs="+", choices=PROTOCOLS, default=["p1", "p3"], help="of the card")
+    add("--notes", type=Path, help="Markdown for the card")
+    add("--curves", help="order of the curves at evaluation, e.g. 2031; default: as in the run")
+    return parser
+
+
+def main() -> None:
+    """Parse the command line, release, measure, write the card."""
+    args = _parser().parse_args()
+    source = load_checkpoint(args.weights)[1]
+    name = args.name or source.model_id
     target = weights_path(name)
     permutation = None
     if args.curves:
-        stages = len(load_checkpoint(args.weights)[1].config.encoder_depths)
+        stages = len(source.config.encoder_depths)
         permutation = (tuple(int(c) for c in args.curves),) * stages
-    meta = release(args.weights, target, permutation)
+    meta = release(args.weights, target, permutation, name)
+    segmenter = Segmenter.load(target)
     parts = validation_parts(args.data, args.cache, args.drives)
-    figures = evaluate(Segmenter.load(target), parts)
-    results = {title: part.to_dict() for title, part in figures.items()}
-    text = card(name, file_sha256(target), target.stat().st_size, meta, results)
-    if args.notes:
-        text = text.replace("\n## Figures\n", f"\n{args.notes.read_text().strip()}\n\n## Figures\n")
+    with progress() as bar:
+        results = {p: evaluate(segmenter, parts, p, bar) for p in args.protocol}
+    text = card(
+        name,
+        file_sha256(target),
+        target.stat().st_size,
+        meta,
+        results,
+        sources_of(meta.training),
+        args.notes.read_text() if args.notes else "",
+    )
     with atomic_path(target.with_suffix(".md")) as temporary:
         temporary.write_text(text)
     print(text)

@@ -103,7 +103,7 @@ def summary(figures: dict[str, Figures]) -> dict[str, float]:
     for part in main:
         pooled += part.matrix
     least = main[0].min_points
-    values = {
+    values: dict[str, Any] = {
         "main figure": np.mean([part.miou for part in main]),
         "mean accuracy": np.mean([part.accuracy for part in main]),
         "pooled accuracy": pooled.accuracy(),
