@@ -69,7 +69,9 @@ class ParquetRows:
             import pyarrow
             import pyarrow.parquet
         except ImportError as error:
-            raise InputError("reading Waymo needs pyarrow: pip install pyarrow") from error
+            raise InputError(
+                f"reading Waymo needs pyarrow: pip install pyarrow ({error})"
+            ) from error
         if not self.path.is_file():
             raise InputError(f"{self.path}: missing")
         wanted = list(columns or self.columns)

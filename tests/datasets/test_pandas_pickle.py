@@ -93,7 +93,7 @@ def test_frames_of_old_and_new_pandas(tmp_path, release):
 def test_frames_of_the_pandas_that_is_installed(tmp_path, protocol, names):
     pd = pytest.importorskip("pandas")
     if names == "pyarrow":
-        pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow", exc_type=ImportError)
     rng = np.random.default_rng(0)
     with pd.option_context("mode.string_storage", names):
         whole = pd.DataFrame(

@@ -2,6 +2,7 @@
 """Waymo in small files of the official columns, with geometry that is known beforehand."""
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from pointdistill_ros.datasets.waymo import Waymo
 from pointdistill_ros.datasets.waymo_range_image import column_azimuths, row_inclinations
 from pointdistill_ros.errors import InputError, ScanError
 
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
+pa = pytest.importorskip("pyarrow", exc_type=ImportError)
+pq = pytest.importorskip("pyarrow.parquet", exc_type=ImportError)
 
 H, W = 6, 20
 BEAMS = np.radians([-30.0, -22.0, -15.0, -9.0, -4.0, 2.0])  # lowest first, as stored
@@ -349,3 +350,9 @@ def test_damage_is_named_with_its_file(root, component, damage, named):
     with pytest.raises(InputError, match=named) as error:
         Waymo(root, "train")[0]
     assert f"{A}.parquet" in str(error.value)
+
+
+def test_without_pyarrow_it_is_asked_for(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match="reading Waymo needs pyarrow: pip install pyarrow"):
+        Waymo(root, "train")
