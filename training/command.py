@@ -8,12 +8,15 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 from pointdistill_ros.errors import ConfigError, InputError, PointDistillError
 from training.config import TrainConfig
 from training.device import is_first_process
 from training.interrupt import Interrupted, InterruptGuard
 from training.recipes import Role, load_recipe, recipe_names, recipe_path
 from training.run_folder import RunFolder
+from training.summary import SMALLER
 from training.supervised import Places, train_supervised
 
 EXAMPLES = """\
@@ -54,11 +57,15 @@ def train(role: Role) -> None:
             config, places = _setting(role, args)
             run = places.run
             train_supervised(config, places, guard)
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(f"out of GPU memory; {SMALLER}. {_how_to_resume(role, run)}") from error
     except RuntimeError as error:
         if not any(words in str(error) for words in LOST_PEER):
             raise
         others = "another process of this run ended; what it said comes first"
         raise PeerLostError(f"{others}. {_how_to_resume(role, run)}") from error
+    except OSError as error:  # a full disk, a folder that may not be written
+        raise InputError(f"{error}. {_how_to_resume(role, run)}") from error
     except Interrupted as signal:
         if is_first_process():
             print(f"{signal}: {_how_to_resume(role, run)}", file=sys.stderr, flush=True)

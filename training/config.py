@@ -51,8 +51,6 @@ class TrainConfig:
     minutes: float | None = None
     """… or in minutes of training. At most one; the command line replaces it."""
 
-    optimizer: Literal["adamw"] = "adamw"
-    """AdamW in two groups."""
     learning_rate: float = 2e-3
     """Peak rate of everything outside the transformer blocks …"""
     block_learning_rate: float = 1e-3

@@ -227,6 +227,8 @@ class Run:
             weights = self.state.network.state_dict()
             batches = tuple(make_batch(number) for number in numbers)
             save_bad_batch(path, BadBatch(step, numbers, batches, weights))
+        else:
+            raise NonFiniteError(f"step {step}: not a finite number; the first process says more")
         what = "gradient" if row.finite_loss() else "loss"
         raise NonFiniteError(
             f"step {step}: the {what} is not a finite number; batches {path} (look at them: python "

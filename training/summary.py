@@ -24,6 +24,7 @@ from training.device import compiled_precision
 from training.schedule import Budget
 from training.state import Sealed, TrainState
 
+SMALLER = "lower max_voxels, or scans_per_step and raise accumulate"
 REHEARSED = 2
 """Batches; the last is timed."""
 
@@ -79,10 +80,7 @@ def rehearse(
 
 def out_of_memory(voxels: int) -> ConfigError:
     """What to do about it."""
-    return ConfigError(
-        f"a batch of {voxels} voxels does not fit the GPU's memory; lower max_voxels or "
-        "scans_per_step and raise accumulate"
-    )
+    return ConfigError(f"a batch of {voxels} voxels does not fit the GPU's memory; {SMALLER}")
 
 
 def summary(
