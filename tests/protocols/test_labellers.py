@@ -33,10 +33,10 @@ CONFIG = PTv3Config(
     strides=(2,),
     encoder_depths=(1, 1),
     encoder_channels=(16, 32),
-    encoder_heads=(2, 4),
+    encoder_heads=(1, 2),
     decoder_depths=(1,),
     decoder_channels=(16,),
-    decoder_heads=(2,),
+    decoder_heads=(1,),
     patch_sizes=(64, 64),
 )
 
