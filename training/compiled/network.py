@@ -8,16 +8,16 @@ and pickles see what they always saw.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pointdistill_ros.model.attention import PatchAttention
 from pointdistill_ros.model.neighbours import NeighbourTable
-from pointdistill_ros.model.ptv3 import Block, Pooling, PTv3
+from pointdistill_ros.model.ptv3 import Block, Pooling, PTv3, Stem, Unpooling
 from pointdistill_ros.model.pyramid import Stage
 from pointdistill_ros.model.sparse_conv import SubmanifoldConv
 from training.compiled.attention import CompiledAttention
+from training.compiled.block import CompiledBlock, CompiledStem, CompiledUnpooling
 from training.compiled.convolution import sparse_convolution
-from training.compiled.feed_forward import feed_forward
+from training.compiled.elementwise import batch_norm_gelu
 from training.compiled.library import Precision, check_precision
 from training.compiled.linear import linear
 from training.compiled.memory import keep_freed_memory
@@ -52,28 +52,7 @@ class CompiledPooling(Pooling):
     def forward(self, x: Tensor, stage: Stage, parents: int) -> Tensor:
         """x: [n, in] of ``stage`` → [parents, channels] of the next."""
         assert stage.parent is not None
-        return functional.gelu(self.norm(pool_max(self.proj(x), stage.parent, parents)))
-
-
-class CompiledBlock(Block):
-    """A block whose MLP is one function, see feed_forward.py."""
-
-    precision: Precision
-
-    def forward(
-        self, x: Tensor, conv_input: Tensor, stage: Stage, slot: int
-    ) -> tuple[Tensor, Tensor]:
-        """As Block.forward."""
-        position = self.conv(conv_input, stage, stage.neighbours)
-        x = x + self.conv_norm(self.conv_linear(position))
-        walk = stage.orders[slot % len(stage.orders)]
-        x = x + self._drop(self.attention(self.attention_norm(x), stage, walk))
-        fc1, fc2 = self.fc1, self.fc2
-        branch = feed_forward(
-            self.mlp_norm(x), fc1.weight, fc1.bias, fc2.weight, fc2.bias, self.precision
-        )
-        branch = self._drop(branch)
-        return x + branch, branch
+        return batch_norm_gelu(pool_max(self.proj(x), stage.parent, parents), self.norm)
 
 
 _COMPILED: dict[type[nn.Module], type[nn.Module]] = {
@@ -81,6 +60,8 @@ _COMPILED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: CompiledLinear,
     Pooling: CompiledPooling,
     Block: CompiledBlock,
+    Stem: CompiledStem,
+    Unpooling: CompiledUnpooling,
     PatchAttention: CompiledAttention,
 }
 
@@ -89,9 +70,10 @@ def compile_network(network: PTv3, precision: Precision = "float32") -> None:
     """Give the modules of a network on the CPU their compiled forms, in place.
 
     precision: of the factors in products; bfloat16 replaces autocast, which must be off. A network
-    that is compiled already changes its precision. Attention with heads of a width that is no
-    multiple of 16 stays plain. From here on freed memory stays with the process (memory.py).
-    Raises ConfigError where the library is not built or this CPU lacks the precision.
+    that is compiled already changes its precision. Attention with heads, and norms with channels,
+    of a width that is no multiple of 16 stay plain. From here on freed memory stays with the
+    process (memory.py). Raises ConfigError where the library is not built or this CPU lacks the
+    precision.
     """
     check_precision(precision)
     keep_freed_memory()
