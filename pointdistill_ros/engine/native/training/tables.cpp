@@ -41,6 +41,7 @@ PD_API int32_t pd_train_table(int32_t rows, int32_t offsets, const int64_t* coun
     sum += count[k];
   }
   if (sum != pairs || count[offsets / 2] != 0) return pd::BAD_ARGUMENT;
+  if (rows == 0) return pd::OK;  // arrays may be null
   std::memset(table, 0xFF, sizeof(int32_t) * offsets * std::size_t(rows));
   for (int32_t k = 0; k < offsets; ++k) {
     int32_t* row = table + std::size_t(k) * rows;
