@@ -52,6 +52,15 @@ EXPORT = [
     "openvino>=2024.6",
 ]
 
+# What training/ needs beside the package itself.
+TRAIN = [
+    "lightning-fabric>=2.4",
+    "tensorboard>=2.17",
+]
+
+# The Waymo reader: Parquet files.
+WAYMO = ["pyarrow>=17"]
+
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -59,6 +68,9 @@ TEST = [
     "hypothesis>=6.100",
     "mcap>=1.2",  # a second, independent reader for the bags we write
     "mcap-ros2-support>=0.5",
+    "pandas>=2.2",  # writes the pickles that the PandaSet reader is tested on
+    *TRAIN,
+    *WAYMO,
 ]
 
 setup(
@@ -77,6 +89,7 @@ setup(
     package_data={
         "pointdistill_ros": ["weights/*", "py.typed"],
         "pointdistill_ros.engine": ["native/**/*.cpp", "native/**/*.h"],
+        "pointdistill_ros.evaluation": ["templates/*"],
     },
     cmdclass={"build_py": BuildWithConfig},
     distclass=PlatformWheel,
@@ -91,6 +104,9 @@ setup(
         "rich>=13",
         "rosbags>=0.11",
         "matplotlib>=3.8",
+        "Jinja2>=3.1",  # reports
+        "pillow>=10",  # pictures in reports
+        "backports.zstd>=1.0; python_version < '3.14'",  # packed scans; in the library from 3.14 on
         "trimesh>=4.5",  # simulation: meshes
         "embreex>=2.17.7.post5; platform_machine == 'x86_64'",  # simulation: ray casting
     ],
@@ -98,6 +114,8 @@ setup(
         # Sparse convolution on NVIDIA GPUs; without it plain torch does the same, slower.
         "gpu-cu120": ["spconv-cu120; python_version <= '3.11'"],  # 2.3.6 has no wheels above 3.11
         "gpu-cu126": ["spconv-cu126"],
+        "train": TRAIN,
+        "waymo": WAYMO,
         "export": EXPORT,
         "test": [*TEST, *EXPORT],
         "dev": [*TEST, *EXPORT, "ruff", "mypy", "import-linter", "types-PyYAML", "cmake", "ninja"],
