@@ -90,10 +90,15 @@ void pack_values(const Rows<Bfloat16>& values, word* to) {
   for (int i = 0; i < round_up(values.count, N); i += 2, to += values.d) {
     values.prefetch(i + AHEAD);
     values.prefetch(i + AHEAD + 1);
-    const bf16* even = i < values.count ? values[i] : nullptr;
-    const bf16* odd = i + 1 < values.count ? values[i + 1] : nullptr;
-    for (int j = 0; j < values.d; ++j)
-      to[j] = (even ? even[j] : 0u) | (odd ? static_cast<word>(odd[j]) << 16 : 0u);
+    for (int j = 0; j < values.d; j += W) {
+      __m256i even = _mm256_setzero_si256(), odd = even;
+      if (i < values.count) std::memcpy(&even, values[i] + j, sizeof even);
+      if (i + 1 < values.count) std::memcpy(&odd, values[i + 1] + j, sizeof odd);
+      const vu low = (vu)_mm512_maskz_cvtepu16_epi32(0xFFFF, even);
+      const vu high = (vu)_mm512_maskz_cvtepu16_epi32(0xFFFF, odd);
+      const vu pairs = low | high << 16;
+      std::memcpy(to + j, &pairs, sizeof pairs);
+    }
   }
 }
 

@@ -7,7 +7,8 @@
 #include "geometry.h"
 #include "tier_names.h"
 
-PD_DECLARE_TIERS(std::size_t, pd_attention_scratch, int32_t precision, int32_t d, int32_t longest);
+PD_DECLARE_TIERS(std::size_t, pd_attention_scratch, int32_t precision, int32_t channels,
+                 int32_t heads, int32_t longest);
 PD_DECLARE_TIERS(void, pd_attention_forward, int32_t precision, const pd::TrainingAttention&,
                  int threads, char* scratch, std::size_t per_thread);
 PD_DECLARE_TIERS(void, pd_attention_backward, int32_t precision, const pd::TrainingAttention&,
@@ -62,7 +63,7 @@ pd::Status run(int32_t tier, int32_t precision, int32_t threads, const pd::Train
   }
   if (longest > a.patch) longest = a.patch;
   if (longest == 0) return pd::OK;
-  const std::size_t bytes = scratch_bytes(precision, a.channels / a.heads, longest);
+  const std::size_t bytes = scratch_bytes(precision, a.channels, a.heads, longest);
   const std::size_t per_thread = (bytes + 63) / 64 * 64;
   char* scratch = scratch_memory.of(per_thread * threads);
   if (!scratch) return pd::OUT_OF_MEMORY;

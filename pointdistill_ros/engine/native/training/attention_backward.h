@@ -24,19 +24,20 @@ struct BackwardMemory {
   word *key, *value;           // pack_keys
   word* key_rows;              // pack_values
   float *grad_key, *grad_value;  // [keys][d]
-  typename P::T* rows;         // [keys or LANES][d]
+  typename P::T* rows;         // [keys][3 w] queries as forward scales them, keys, values
+  typename P::T* grads;        // [keys][w] gradients of the result
+  float* delta;                // [heads][keys] minus grad out . out
   // of a block of queries
-  word *query, *grad;          // pack_lanes: queries as forward scales them, gradients of the result
+  word *query, *grad;          // pack_lanes
   word *query_rows, *grad_rows;  // pack_values
   float *grad_query;           // [d][LANES]
-  float *start, *delta;        // [LANES] minus the log of the sum, minus grad out . out
-  float *floats, *others;      // [LANES][d]
+  float *start, *product;      // [LANES] what scores and products are summed from
   // of KEYS keys
   word *weight, *score;        // T [KEYS][LANES], of scores the gradients
   word* score_words;           // [KEYS / per_word][LANES]; in float32 the same as score
   std::size_t bytes;
 
-  static BackwardMemory in(char* scratch, int d, int keys) {
+  static BackwardMemory in(char* scratch, int channels, int d, int keys) {
     const std::size_t some = round_up(keys, TILE > W ? TILE : W);
     const std::size_t lanes = static_cast<std::size_t>(LANES) * d;
     Room room(scratch);
@@ -46,16 +47,16 @@ struct BackwardMemory {
     m.key_rows = room.take<word>(some * d / per_word);
     m.grad_key = room.take<float>(some * d);
     m.grad_value = room.take<float>(some * d);
-    m.rows = room.take<typename P::T>((keys > LANES ? keys : LANES) * static_cast<std::size_t>(d));
+    m.rows = room.take<typename P::T>(static_cast<std::size_t>(keys) * 3 * channels);
+    m.grads = room.take<typename P::T>(static_cast<std::size_t>(keys) * channels);
+    m.delta = room.take<float>(some * (channels / d));
     m.query = room.take<word>(lanes / per_word);
     m.grad = room.take<word>(lanes / per_word);
     m.query_rows = room.take<word>(lanes / per_word);
     m.grad_rows = room.take<word>(lanes / per_word);
     m.grad_query = room.take<float>(lanes);
-    m.floats = room.take<float>(lanes);
-    m.others = room.take<float>(lanes);
     m.start = room.take<float>(LANES);
-    m.delta = room.take<float>(LANES);
+    m.product = room.take<float>(LANES);
     m.weight = room.take<word>(KEYS * LANES / per_word);
     m.score = room.take<word>(KEYS * LANES / per_word);
     m.score_words = P::is_bf16 ? room.take<word>(KEYS * LANES / per_word) : m.score;
@@ -109,7 +110,7 @@ void fill_gradients(const BackwardMemory<P>& m, int words, int begin, int left) 
     const word* values = m.value + static_cast<std::size_t>(begin + key) * words;
     for (int q = 0; q < QV; ++q) {
       Tile<1> score, product;
-      const vf start = load(m.start + q * W), delta = load(m.delta + q * W);
+      const vf start = load(m.start + q * W), delta = load(m.product + q * W);
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n) {
         score.at[0][n] = start;
@@ -181,72 +182,89 @@ void add_to_queries(const BackwardMemory<P>& m, int d, const word* key_rows, int
   }
 }
 
-// -to [LANES] = row by row products of a and b [LANES][d]
-PD_INLINE void negative_dots(const float* a, const float* b, int d, float* to) {
-  for (int q = 0; q < LANES; q += W) {
-    vf product[W] = {};
-    for (int i = 0; i < W; ++i)
-      for (int c = 0, at = (q + i) * d; c < d; c += W, at += W)
-        product[i] = fma(load(a + at), load(b + at), product[i]);
-    store(to + q, -lane_sums(product));
+// grads [count][w] of the heads' w channels, and delta [heads][keys] for them.
+template <class P>
+void gather_grads(const pd::TrainingAttention& a, const BackwardMemory<P>& m, const Heads& heads,
+                  int first, int count, std::size_t keys) {
+  const int d = heads.d, w = heads.channels();
+  const std::size_t at = static_cast<std::size_t>(heads.first) * d;
+  const std::size_t stride = static_cast<std::size_t>(a.channels);
+  const Strided<const float> grad = {a.grad_out + at, stride, a.order, first, count};
+  const Strided<const float> out = {a.out + at, stride, a.order, first, count};
+  auto* to = m.grads;
+  for (int begin = 0; begin < count; begin += W) {
+    const int some = count - begin < W ? count - begin : W;
+    for (int i = begin + W; i < begin + 2 * W && i < count; ++i)
+      for (int c = 0; c < w; c += 16) {
+        __builtin_prefetch(grad[i] + c);
+        __builtin_prefetch(out[i] + c);
+      }
+    for (int c = 0; c < w; c += d) {
+      vf product[W] = {};
+      for (int i = 0; i < some; ++i)
+        for (int j = c; j < c + d; j += W) {
+          const vf g = load(grad[begin + i] + j);
+          product[i] = fma(g, load(out[begin + i] + j), product[i]);
+          store_as(to + static_cast<std::size_t>(i) * w + j, g);
+        }
+      store(m.delta + c / d * keys + begin, -lane_sums(product));
+    }
+    to += static_cast<std::size_t>(W) * w;
   }
 }
 
-// The arrays of a block of queries: positions [first, first + count).
+// [LANES / per_word][d] of up to LANES rows; the others are zero.
 template <class P>
-void load_queries(const pd::TrainingAttention& a, const BackwardMemory<P>& m, int head, int first,
-                  int count) {
-  const int d = a.channels / a.heads;
-  const std::size_t at = static_cast<std::size_t>(head) * d;
-  const std::size_t channels = static_cast<std::size_t>(a.channels);
-  const float scale = 1.0f / sqrtf(static_cast<float>(d));
-  gather_rows({a.grad_out + at, channels, a.order, first, count}, d, 1.0f, m.floats, LANES);
-  gather_rows({static_cast<const float*>(a.out) + at, channels, a.order, first, count}, d, 1.0f,
-              m.others, LANES);
-  negative_dots(m.floats, m.others, d, m.delta);
-  scale_to(m.floats, LANES * d, 1.0f, m.rows);
-  pack_lanes(together<P>(m.rows, LANES, d), m.grad);
-  pack_values(together<P>(m.rows, LANES, d), m.grad_rows);
-
-  gather_rows({a.qkv + at, 3 * channels, a.order, first, count}, d, 1.0f, m.floats, LANES);
-  scale_to(m.floats, LANES * d, scale, m.rows);
-  pack_values(together<P>(m.rows, LANES, d), m.query_rows);
-  scale_to(m.floats, LANES * d, scale * LOG2_E * EXP2_SCALE, m.rows);
-  pack_lanes(together<P>(m.rows, LANES, d), m.query);
-
-  const float* log_sum = a.log_sum + static_cast<std::size_t>(head) * a.rows + first;
-  for (int i = 0; i < LANES; ++i) m.start[i] = i < count ? -EXP2_SCALE * log_sum[i] : 0.0f;
+PD_INLINE void pack_block(const Rows<P>& rows, word* to) {
+  pack_values(rows, to);
+  const int written = round_up(rows.count, N) / Rows<P>::per_word, all = LANES / Rows<P>::per_word;
+  std::memset(to + static_cast<std::size_t>(written) * rows.d, 0,
+              sizeof(word) * rows.d * (all - written));
 }
 
-// Rows of the caller = from [count][d], or += for the first `added` of them.
-void put_rows(const float* from, int d, int added, const Strided<float>& rows) {
+// Rows of the caller = from [count][d] * scale, or += for the first `added` of them.
+void put_rows(const float* from, int d, float scale, int added, const Strided<float>& rows) {
   for (int i = 0; i < rows.count; ++i, from += d) {
     float* to = rows[i];
-    for (int c = 0; c < d; c += W)
-      store(to + c, i < added ? load(to + c) + load(from + c) : load(from + c));
+    for (int c = 0; c < d; c += W) {
+      const vf value = load(from + c) * scale;
+      store(to + c, i < added ? load(to + c) + value : value);
+    }
   }
 }
 
+// One head of a patch whose rows are gathered.
 template <class P>
-void backward_patch(const pd::TrainingAttention& a, int head, const Patch& patch, char* scratch) {
-  const int d = a.channels / a.heads, keys = patch.keys, words = d / Rows<P>::per_word;
+void backward_head(const pd::TrainingAttention& a, const BackwardMemory<P>& m, const Heads& heads,
+                   int head, const Patch& patch, std::size_t keys_room) {
+  const int d = heads.d, w = heads.channels(), keys = patch.keys, words = d / Rows<P>::per_word;
+  const int shared = patch.first_query - patch.first_key;  // keys that are the patch's before
   const std::size_t stride = std::size_t{3} * a.channels, at = static_cast<std::size_t>(head) * d;
-  const BackwardMemory<P> m = BackwardMemory<P>::in(scratch, d, keys);
-  gather_rows({a.qkv + at + a.channels, stride, a.order, patch.first_key, keys}, d, 1.0f, m.rows);
-  pack_keys(together<P>(m.rows, keys, d), m.key);
-  pack_values(together<P>(m.rows, keys, d), m.key_rows);
-  gather_rows({a.qkv + at + 2 * a.channels, stride, a.order, patch.first_key, keys}, d, 1.0f, m.rows);
-  pack_keys(together<P>(m.rows, keys, d), m.value);
+  auto* const rows = m.rows + (head - heads.first) * d;
+  auto* const grads = m.grads + (head - heads.first) * d;
+  const float* delta = m.delta + (head - heads.first) * keys_room;
+  const float* log_sum = a.log_sum + static_cast<std::size_t>(head) * a.rows + patch.first_query;
+  pack_keys(near_rows<P>(rows + w, 3 * w, 0, keys, d), m.key);
+  pack_values(near_rows<P>(rows + w, 3 * w, 0, keys, d), m.key_rows);
+  pack_keys(near_rows<P>(rows + 2 * w, 3 * w, 0, keys, d), m.value);
   const std::size_t floats = sizeof(float) * d * round_up(keys, TILE);
   std::memset(m.grad_key, 0, floats);
   std::memset(m.grad_value, 0, floats);
-
   float scale[LANES];
   for (int i = 0; i < LANES; ++i) scale[i] = 1.0f / sqrtf(static_cast<float>(d));
+
   for (int done = 0; done < patch.queries; done += LANES) {
-    const int first = patch.first_query + done;
     const int count = patch.queries - done < LANES ? patch.queries - done : LANES;
-    load_queries(a, m, head, first, count);
+    const Rows<P> queries = near_rows<P>(rows, 3 * w, shared + done, count, d);
+    const Rows<P> grad = near_rows<P>(grads, w, done, count, d);
+    pack_lanes(queries, m.query);
+    pack_block(queries, m.query_rows);
+    pack_lanes(grad, m.grad);
+    pack_block(grad, m.grad_rows);
+    for (int i = 0; i < LANES; ++i) {
+      m.start[i] = i < count ? -EXP2_SCALE * log_sum[done + i] : 0.0f;
+      m.product[i] = i < count ? delta[done + i] : 0.0f;
+    }
     std::memset(m.grad_query, 0, sizeof(float) * d * LANES);
     for (int begin = 0; begin < keys; begin += KEYS) {
       const int left = keys - begin < KEYS ? keys - begin : KEYS;
@@ -258,39 +276,52 @@ void backward_patch(const pd::TrainingAttention& a, int head, const Patch& patch
       std::memset(m.score + written * per_key, 0, sizeof(word) * per_key * (tiles - written));
       add_to_queries<P>(m, d, m.key_rows + static_cast<std::size_t>(begin) * words,
                         written / Rows<P>::per_word);
-      float* const to_value = m.grad_value + static_cast<std::size_t>(begin) * d;
-      add_to_keys<P>(m.weight, m.grad_rows, d, tiles, to_value);
-      float* const to_key = m.grad_key + static_cast<std::size_t>(begin) * d;
-      add_to_keys<P>(m.score, m.query_rows, d, tiles, to_key);
+      const std::size_t to = static_cast<std::size_t>(begin) * d;
+      add_to_keys<P>(m.weight, m.grad_rows, d, tiles, m.grad_value + to);
+      add_to_keys<P>(m.score, m.query_rows, d, tiles, m.grad_key + to);
     }
-    scatter_lanes(m.grad_query, scale, {a.grad_qkv + at, stride, a.order, first, count}, d);
+    scatter_lanes(m.grad_query, scale,
+                  {a.grad_qkv + at, stride, a.order, patch.first_query + done, count}, d);
   }
-  const int shared = patch.first_query - patch.first_key;  // with the patch before
-  put_rows(m.grad_key, d, shared,
+  // queries carry log2(e) / sqrt(d), and what EXP2_SCALE is
+  put_rows(m.grad_key, d, 1.0f / (LOG2_E * EXP2_SCALE), shared,
            {a.grad_qkv + at + a.channels, stride, a.order, patch.first_key, keys});
-  put_rows(m.grad_value, d, shared,
+  put_rows(m.grad_value, d, 1.0f, shared,
            {a.grad_qkv + at + 2 * a.channels, stride, a.order, patch.first_key, keys});
+}
+
+template <class P>
+void backward_patch(const pd::TrainingAttention& a, const Heads& heads, const Patch& patch,
+                    char* scratch) {
+  const BackwardMemory<P> m = BackwardMemory<P>::in(scratch, heads.channels(), heads.d, patch.keys);
+  const std::size_t keys_room = round_up(patch.keys, TILE > W ? TILE : W);
+  gather_rows(a, heads, patch.first_key, patch.keys, query_scale(heads.d), m.rows);
+  gather_grads<P>(a, m, heads, patch.first_query, patch.queries, keys_room);
+  for (int head = heads.first; head < heads.last; ++head)
+    backward_head<P>(a, m, heads, head, patch, keys_room);
 }
 
 template <class P>
 void backward(const pd::TrainingAttention& a, int threads, char* scratch, std::size_t per_thread) {
   const pd::Attention shape = patches_of(a);
   const int total = Patches(shape).total();
-  const std::int64_t tasks = static_cast<std::int64_t>(total) * a.heads;
+  if (total == 0) return;
+  const int groups = head_groups(total, a.heads, threads);
   const auto is_rest = [](const Patch& patch) { return patch.first_query != patch.first_key; };
 #pragma omp parallel num_threads(threads)
   {
     char* mine = scratch + omp_get_thread_num() * per_thread;
     Patches patches(shape);
 #pragma omp for schedule(monotonic : dynamic, 1)
-    for (std::int64_t task = 0; task < tasks; ++task) {
-      const int head = static_cast<int>(task % a.heads), index = static_cast<int>(task / a.heads);
+    for (std::int64_t task = 0; task < std::int64_t{total} * groups; ++task) {
+      const Heads heads = heads_of(a, static_cast<int>(task % groups), groups);
+      const int index = static_cast<int>(task / groups);
       const Patch patch = patches.at(index);
       if (is_rest(patch)) continue;
-      backward_patch<P>(a, head, patch, mine);
+      backward_patch<P>(a, heads, patch, mine);
       if (index + 1 == total) continue;
       const Patch next = patches.at(index + 1);
-      if (is_rest(next)) backward_patch<P>(a, head, next, mine);
+      if (is_rest(next)) backward_patch<P>(a, heads, next, mine);
     }
   }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of one head between float32 memory, where they lie far apart, and a patch's own arrays.
+// Rows of a patch between float32 memory, where they lie far apart, and its own arrays.
 #pragma once
 #include "attention.h"
 #include "attention_work.h"
@@ -21,32 +21,52 @@ struct Strided {
 
 constexpr int FAR_AHEAD = 16;  // rows
 
-// to [count][d] = rows * scale; then zeros up to `room` rows.
+// Neighbouring heads of a patch, whose rows are read together: [first, last).
+struct Heads {
+  int first, last, d;
+  int channels() const { return (last - first) * d; }
+};
+
+// Tasks of a patch: one for all heads, unless that leaves threads without work.
+inline int head_groups(std::int64_t patches, int heads, int threads) {
+  const int enough = 4 * threads;
+  if (threads == 1 || patches >= enough) return 1;
+  const std::int64_t groups = (enough + patches - 1) / patches;
+  return groups < heads ? static_cast<int>(groups) : heads;
+}
+inline Heads heads_of(const pd::TrainingAttention& a, int group, int groups) {
+  return {a.heads * group / groups, a.heads * (group + 1) / groups, a.channels / a.heads};
+}
+
+// to [count][3 w] of the heads' w channels: queries times `scale`, keys, values.
 template <class T>
-void gather_rows(const Strided<const float>& rows, int d, float scale, T* to, int room = 0) {
-  for (int i = 0; i < rows.count; ++i, to += d) {
-    if (i + FAR_AHEAD < rows.count) {
-      const char* line = reinterpret_cast<const char*>(rows[i + FAR_AHEAD]);
-      for (std::size_t byte = 0; byte < sizeof(float) * d; byte += 64) __builtin_prefetch(line + byte);
-    }
+void gather_rows(const pd::TrainingAttention& a, const Heads& heads, int first, int count,
+                 float scale, T* to) {
+  const int w = heads.channels();
+  const std::size_t at = static_cast<std::size_t>(heads.first) * heads.d;
+  const Strided<const float> rows = {a.qkv + at, std::size_t{3} * a.channels, a.order, first, count};
+  for (int i = 0; i < count; ++i) {
     const float* from = rows[i];
-    for (int c = 0; c < d; c += W) store_as(to + c, load(from + c) * scale);
+    for (int part = 0; part < 3; ++part, from += a.channels, to += w) {
+      if (i + FAR_AHEAD < count) {
+        const char* line = reinterpret_cast<const char*>(rows[i + FAR_AHEAD] + part * a.channels);
+        for (std::size_t byte = 0; byte < sizeof(float) * w; byte += 64)
+          __builtin_prefetch(line + byte);
+      }
+      const vf factor = splat(part == 0 ? scale : 1.0f);
+      for (int c = 0; c < w; c += W) store_as(to + c, load(from + c) * factor);
+    }
   }
-  if (room > rows.count) std::memset(to, 0, sizeof(T) * d * (room - rows.count));
 }
 
-// to [count * d] = from * scale
-template <class T>
-PD_INLINE void scale_to(const float* from, int count, float scale, T* to) {
-  for (int i = 0; i < count; i += W) store_as(to + i, load(from + i) * scale);
-}
-
+// One head of rows that lie together.
 template <class P>
-PD_INLINE Rows<P> together(typename P::T* rows, int count, int d) {
-  return {rows, static_cast<std::size_t>(d), nullptr, 0, count, d};
+PD_INLINE Rows<P> near_rows(typename P::T* base, int stride, int first, int count, int d) {
+  return {base + static_cast<std::size_t>(first) * stride, static_cast<std::size_t>(stride), nullptr,
+          0, count, d};
 }
 
-// [words][LANES] of LANES rows.
+// [words][LANES] of up to LANES rows; lanes of none are zero.
 template <class P>
 void pack_lanes(const Rows<P>& rows, word* to) {
   const int words = rows.words();

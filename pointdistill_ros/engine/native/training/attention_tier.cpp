@@ -3,14 +3,16 @@
 #include "attention_backward.h"
 #include "tier_names.h"
 
-std::size_t PD_TIERED(pd_attention_scratch)(int32_t precision, int32_t d, int32_t longest) {
-  std::size_t most = attend::ForwardMemory<Float32>::in(nullptr, d, longest).bytes;
-  std::size_t other = attend::BackwardMemory<Float32>::in(nullptr, d, longest).bytes;
+std::size_t PD_TIERED(pd_attention_scratch)(int32_t precision, int32_t channels, int32_t heads,
+                                            int32_t longest) {
+  const int d = channels / heads;
+  std::size_t most = attend::ForwardMemory<Float32>::in(nullptr, channels, d, longest).bytes;
+  std::size_t other = attend::BackwardMemory<Float32>::in(nullptr, channels, d, longest).bytes;
   if (other > most) most = other;
 #if PD_TIER == 3
   if (precision == pd::BFLOAT16) {
-    most = attend::ForwardMemory<Bfloat16>::in(nullptr, d, longest).bytes;
-    other = attend::BackwardMemory<Bfloat16>::in(nullptr, d, longest).bytes;
+    most = attend::ForwardMemory<Bfloat16>::in(nullptr, channels, d, longest).bytes;
+    other = attend::BackwardMemory<Bfloat16>::in(nullptr, channels, d, longest).bytes;
     if (other > most) most = other;
   }
 #endif

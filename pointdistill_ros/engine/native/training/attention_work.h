@@ -21,8 +21,9 @@ struct TrainingAttention {
   float* grad_qkv;          // [rows][3 channels], overwritten
 };
 
-// Scratch memory of one thread for the rows of the longest scan or patch, whichever is less.
-typedef std::size_t AttentionScratch(int32_t precision, int32_t d, int32_t longest);
+// Scratch memory of one thread; longest: rows of the longest scan or patch, whichever is less.
+typedef std::size_t AttentionScratch(int32_t precision, int32_t channels, int32_t heads,
+                                     int32_t longest);
 // Thread i owns scratch + i * per_thread. The result is the same for any number of threads.
 typedef void AttentionKernel(int32_t precision, const TrainingAttention&, int threads,
                              char* scratch, std::size_t per_thread);
