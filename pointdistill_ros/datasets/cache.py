@@ -15,9 +15,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from pointdistill_ros.datasets.labelled import LabelledScans
 from pointdistill_ros.datasets.scan_codec import LabelledScan, decode, encode
+from pointdistill_ros.datasets.worker_pool import worker_pool
 from pointdistill_ros.errors import InputError, LabelError, ScanError
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import LabelSet
@@ -131,8 +130,7 @@ def _packed_by(job: _Job, workers: int) -> Iterator[dict[str, Any]]:
     if workers == 1:
         yield from (_pack_one(job, i) for i in range(len(job.paths)))
         return
-    spawn = get_context("spawn")  # a fork would inherit the threads of torch
-    with ProcessPoolExecutor(workers, spawn, _set_job, (job,)) as pool:
+    with worker_pool(workers, _set_job, (job,)) as pool:
         try:
             yield from pool.map(_pack_mine, range(len(job.paths)), chunksize=8)
         except BaseException:

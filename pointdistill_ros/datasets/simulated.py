@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 import pointdistill_ros.simulation
 from pointdistill_ros.config import load_config
+from pointdistill_ros.datasets.worker_pool import worker_pool
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import LabelSet
@@ -113,9 +114,13 @@ class SimulatedStreets:
             if not all(path.exists() for path in self._files(folder, *drive))
         ]
         if jobs:
-            spawn = get_context("spawn")  # a fork would inherit the threads of torch
-            with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-                list(pool.map(_render, jobs))
+            console = Console(stderr=True)
+            if not console.is_terminal:
+                console.print(f"rendering {len(jobs)} streets into {folder}")
+            with worker_pool(workers) as pool:
+                rendered = pool.map(_render, jobs)
+                for _ in track(rendered, "rendering streets", len(jobs), console=console):
+                    pass
 
     def _packed(self, street: int, frame: int) -> dict[str, NDArray[Any]]:
         """Arrays of a scan that is kept nowhere."""

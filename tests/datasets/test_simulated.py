@@ -36,7 +36,7 @@ def test_streets_are_rendered_by_workers_and_equal_the_drive(cache):
 
 def test_rendered_streets_are_not_rendered_again(cache, monkeypatch):
     SimulatedStreets(cache, [3], 2, 4, LIDARS)
-    monkeypatch.setattr(simulated, "ProcessPoolExecutor", None)  # calling it would fail
+    monkeypatch.setattr(simulated, "worker_pool", None)  # calling it would fail
     assert len(SimulatedStreets(cache, [3], 2, 4, LIDARS)) == 2
     monkeypatch.setattr(simulated, "_fingerprint", lambda: "another simulator")
     with pytest.raises(TypeError):
