@@ -89,10 +89,11 @@ def test_every_recipe_is_whole_and_says_what_it_is(role, name):
     assert (changed.steps, changed.epochs, changed.minutes) == (7, None, None)
 
 
+@pytest.mark.timeout(400)  # shared machines stall
 def test_two_processes_end_together_when_one_is_told_to(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        "{grid_size: 0.8, patch_size: 64, norm_batches: 0, workers: 1, steps: 100000, devices: 2}"
+        "{grid_size: 0.8, patch_size: 64, norm_batches: 0, steps: 100000, devices: 2}"
     )
     command = [sys.executable, "-m", "training.train_student", "--recipe", recipe]
     command += ["--data", two_places(tmp_path), "--run", tmp_path / "run"]
@@ -104,13 +105,13 @@ def test_two_processes_end_together_when_one_is_told_to(tmp_path):
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    metrics, deadline = tmp_path / "run/metrics.jsonl", time.monotonic() + 90
+    metrics, deadline = tmp_path / "run/metrics.jsonl", time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
         if metrics.exists() and metrics.read_text().count("\n") >= 3:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)  # to the first alone
-    out, err = process.communicate(timeout=60)  # ends when the second has closed its streams, too
+    out, err = process.communicate(timeout=150)  # ends when the second has closed its streams, too
     assert process.returncode == 128 + signal.SIGTERM, err
     assert "Traceback" not in err
     assert f"--run {tmp_path / 'run'} --resume" in err

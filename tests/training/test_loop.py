@@ -167,9 +167,10 @@ def test_minutes_end_the_run_on_time(tmp_path):
     run = toy_run(tmp_path, minutes=1 / 60)
     begin = time.monotonic()
     run.fit(halves)
-    assert 0.9 < time.monotonic() - begin < 20
-    assert run.state.step > 1
-    assert lines(tmp_path)[-1]["rate"] < 0.1
+    passed = time.monotonic() - begin
+    *before, last = [line["seconds"] for line in lines(tmp_path)]
+    assert all(seconds < 1 for seconds in before)  # goes on until then, ends at the next step
+    assert 1 <= last <= passed
 
 
 def test_the_monitor_scores_every_checkpoint_and_its_scores_are_kept(tmp_path):
