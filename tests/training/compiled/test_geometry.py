@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from pointdistill_ros.engine.library import EngineMissingError, load_library
 from pointdistill_ros.errors import ScanError
@@ -22,6 +23,7 @@ except EngineMissingError as missing:
     pytest.skip(f"the CPU engine is not built: {missing}", allow_module_level=True)
 
 from training.compiled.geometry import build_pyramid
+from training.compiled.voxels import voxelise as compiled_voxelise
 
 
 def in_z_order(rows):
@@ -146,6 +148,45 @@ def test_threads_build_at_the_same_time():
         thread.join()
     for i, twin in enumerate(twins):
         assert_equal(found[i], twin)
+
+
+def assert_voxels_equal(xyz, grid_size, seed):
+    made = [
+        form(xyz, grid_size, None if seed is None else np.random.default_rng(seed))
+        for form in (compiled_voxelise, voxelise)
+    ]
+    for name in ("coords", "inverse", "point", "order", "start"):
+        mine, twin = (getattr(voxels, name) for voxels in made)
+        assert np.array_equal(mine, twin) and mine.dtype == twin.dtype, name
+
+
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(0, 60), st.just(3)), elements=st.one_of(
+        st.floats(-3, 3, width=32), st.sampled_from([0.0, 0.25, -0.25, 0.5, 900.0, -900.0])
+    )),
+    st.sampled_from([0.05, 0.1, 0.25, 40.0]),
+    st.sampled_from([None, 0, 1]),
+)  # fmt: skip
+def test_voxels_of_any_points(xyz, grid_size, seed):
+    assert_voxels_equal(xyz, grid_size, seed)
+
+
+@pytest.mark.parametrize("grid_size", [0.003, 0.1, 0.15])
+def test_voxels_of_streets(grid_size):
+    assert_voxels_equal(street(1), grid_size, 3)
+
+
+def test_points_that_have_no_voxels():
+    far = np.array([[0, 0, 0], [7000, 0, 0]], np.float32)
+    with pytest.raises(ScanError, match="65535 cells"):
+        compiled_voxelise(far, 0.1)
+    for value in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="not finite"):
+            compiled_voxelise(np.array([[0, value, 0], [0, 0, 0]], np.float32), 0.1)
+    with pytest.raises(ValueError, match="grid_size"):
+        compiled_voxelise(far, 0.0)
+    with pytest.raises(ValueError, match="float32"):
+        compiled_voxelise(far.astype(np.float64), 0.1)
 
 
 ONE = torch.zeros(1, dtype=torch.int64)
