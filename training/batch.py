@@ -19,7 +19,7 @@ from torch import Tensor
 from pointdistill_ros.engine.library import EngineMissingError, load_library
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.pyramid import VoxelPyramid, build_pyramid, draw_permutation
-from pointdistill_ros.model.voxels import voxelise
+from pointdistill_ros.model.voxels import Voxels, voxelise
 from training.config import TrainConfig
 from training.sources import SourceMix
 from training.transforms import (
@@ -78,9 +78,10 @@ def collate(
     intensity, and the labels of a voxel's points are met as often as they occur. The majority would
     be another label in 0.13 % (0.1 m) or 0.26 % (0.15 m) of the voxels of SemanticKITTI.
     """
+    to_voxels, to_pyramid = _geometry(compiled)
     coords, batch, features, targets = [], [], [], []
     for i, points in enumerate(samples):
-        voxels = voxelise(points.xyz, grid_size, rng)
+        voxels = to_voxels(points.xyz, grid_size, rng)
         kept: Any = slice(None)
         if rng is not None and len(voxels.coords) > max_voxels:
             start = rng.uniform(0, 2 * np.pi)
@@ -91,7 +92,7 @@ def collate(
         batch.append(np.full(len(chosen), i, np.int64))
         features.append(np.column_stack([chosen.xyz, chosen.intensity]))
         targets.append(chosen.labels.astype(np.int64))
-    pyramid = _builder(compiled)(
+    pyramid = to_pyramid(
         torch.from_numpy(np.concatenate(coords)),
         torch.from_numpy(np.concatenate(batch)),
         model,
@@ -106,17 +107,17 @@ def collate(
 
 
 @cache
-def _builder(compiled: bool) -> Callable[..., VoxelPyramid]:
-    """What builds pyramids; without the compiled library only the speed differs."""
+def _geometry(compiled: bool) -> tuple[Callable[..., Voxels], Callable[..., VoxelPyramid]]:
+    """What makes voxels and pyramids; without the compiled library only the speed differs."""
     if compiled:
-        from training.compiled import geometry
+        from training.compiled import geometry, voxels
 
         try:
             load_library()
         except EngineMissingError:
-            return build_pyramid
-        return geometry.build_pyramid
-    return build_pyramid
+            return voxelise, build_pyramid
+        return voxels.voxelise, geometry.build_pyramid
+    return voxelise, build_pyramid
 
 
 def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
