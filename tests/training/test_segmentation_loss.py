@@ -7,9 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pointdistill_ros.labels import LabelSet
-from training.losses.segmentation import lovasz_softmax, segmentation_loss, union_cross_entropy
+from training.losses.segmentation import (
+    _lovasz_of_all,
+    lovasz_softmax,
+    segmentation_loss,
+    union_cross_entropy,
+)
 from training.targets import TargetSets
 
 VECTORS = Path(__file__).parents[1] / "data" / "ptv3_tiny.safetensors"
@@ -176,3 +182,38 @@ def test_labels_whose_classes_weigh_nothing_cost_nothing():
     logits, _ = draw(3, CLASSES)
     weights = torch.tensor([0.0, 1.0, 1.0, 1.0])
     assert union_cross_entropy(logits, torch.zeros(3).long(), sets().members, weights) == 0
+
+
+@given(st.integers(1, 30), st.integers(0, 99))
+def test_both_forms_of_lovasz_are_one_function(n, seed):
+    logits, labels = draw(n, CLASSES + 1, seed)  # the last id stands for "not labelled"
+    values, slopes = [], []
+    for form in (lovasz_softmax, lambda x, y: _lovasz_of_all(x.softmax(1), y, y != CLASSES)):
+        x = logits.float().requires_grad_()
+        loss = form(x, labels, CLASSES) if form is lovasz_softmax else form(x, labels)
+        loss.backward()
+        values.append(loss.detach())
+        slopes.append(x.grad)
+    torch.testing.assert_close(values[0], values[1], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(slopes[0], slopes[1], atol=1e-6, rtol=1e-4)
+
+
+class NoAnswerToTheHost(TorchDispatchMode):
+    """Refuses what makes a host wait for a GPU: values and shapes that depend on values."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        refused = ("_local_scalar_dense", "nonzero", "unique", "_unique2", "masked_select", "item")
+        if func.overloadpacket.__name__ in refused:
+            raise AssertionError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_loss_of_a_gpu_never_waits():
+    logits, ids = draw(50, CLASSES + 1)
+    logits = logits.float().requires_grad_()
+    targets = sets([True, True, False, False])
+    with NoAnswerToTheHost():
+        union_cross_entropy(logits, ids, targets.members, torch.ones(CLASSES)).backward()
+        _lovasz_of_all(logits.softmax(1), ids, ids < CLASSES).backward()
+    with pytest.raises(AssertionError), NoAnswerToTheHost():
+        lovasz_softmax(logits, ids.where(ids < CLASSES, 255))  # the form for a CPU

@@ -23,46 +23,64 @@ IGNORE = 255
 def lovasz_softmax(logits: Tensor, labels: Tensor, ignore: int = IGNORE) -> Tensor:
     """Lovász-softmax of logits [N, C] and labels int64 [N], mean over classes present.
 
-    Computed in float32. Without a labelled voxel the result is 0 and still part of the graph.
+    Computed in float32. Without a labelled voxel the result is 0 and still part of the graph. On a
+    GPU all classes are sorted and nothing is asked of the host, which would wait for the answer; on
+    a CPU only those present.
     """
-    logits = logits.float()
+    probability = logits.float().softmax(1)
     known = labels != ignore
+    if logits.is_cuda:
+        return _lovasz_of_all(probability, labels, known)
     if not bool(known.any()):
-        return 0.0 * logits.softmax(1).sum()
-    probability = logits[known].softmax(1)  # [M, C]
+        return 0.0 * probability.sum()
     present, index = labels[known].unique(return_inverse=True)  # [P], [M]
     truth = F.one_hot(index, len(present)).T.float()  # [P, M]
-    errors = (truth - probability[:, present].T).abs()  # [P, M]
-    errors, order = errors.sort(dim=1, descending=True)
+    return _lovasz(probability[known][:, present].T, truth).mean()
+
+
+def _lovasz_of_all(probability: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """The same mean with shapes that depend on no value: what is unlabelled gets error 0."""
+    classes = probability.shape[1]
+    each = torch.arange(classes, device=labels.device)[:, None]
+    truth = (labels == each) & known  # [C, N]
+    loss = _lovasz(probability.T * known, truth.float())
+    present = truth.sum(1) > 0
+    return (loss * present).sum() / present.sum().clamp(min=1)
+
+
+def _lovasz(probability: Tensor, truth: Tensor) -> Tensor:
+    """Per class the extension of 1 − IoU at probability [P, M], truth 0 or 1 [P, M]."""
+    errors, order = (truth - probability).abs().sort(dim=1, descending=True)
     hits = truth.gather(1, order)  # labels in the order of falling errors
     total = hits.sum(1, keepdim=True)
     missed = total - hits.cumsum(1)
-    jaccard = 1 - missed / (total + (1 - hits).cumsum(1))
+    union = (total + (1 - hits).cumsum(1)).clamp(min=1)
+    jaccard = 1 - missed / union
     weights = torch.cat([jaccard[:, :1], jaccard.diff(dim=1)], dim=1)
-    return (errors * weights).sum(1).mean()  # the gradient goes through the errors only
+    return (errors * weights).sum(1)  # the gradient goes through the errors only
 
 
 def union_cross_entropy(
-    logits: Tensor, targets: Tensor, members: Tensor, class_weights: Tensor | None = None
+    logits: Tensor,
+    targets: Tensor,
+    members: Tensor,
+    class_weights: Tensor | None = None,
+    ignore: int = IGNORE,
 ) -> Tensor:
     """Weighted mean of −log Σ p over the classes that a target allows.
 
-    logits float32 [N, C]; targets int64 [N ≥ 1], rows of members bool [T, C]. A union weighs the
-    mean of its members' class_weights [C]. With exact targets it is torch's cross entropy.
+    logits float32 [N, C]; targets int64 [N], rows of members bool [T, C] or ``ignore``. A union
+    weighs the mean of its members' class_weights [C]. With exact targets it is torch's cross
+    entropy. Without a labelled voxel the result is 0 and still part of the graph.
     """
-    classes = logits.shape[1]
-    log_probability = logits.log_softmax(1)
-    exact = targets < classes
-    cost = -log_probability.gather(1, targets.clamp(max=classes - 1)[:, None])[:, 0]
-    if not bool(exact.all()):
-        rows = (~exact).nonzero().flatten()
-        outside = ~members[targets[rows]]
-        inside = log_probability[rows].masked_fill(outside, -torch.inf)
-        cost = cost.index_put((rows,), -inside.logsumexp(1))
-    if class_weights is None:
-        return cost.mean()
-    share = members.float() / members.sum(1, keepdim=True)
-    weight = (share @ class_weights.float())[targets]
+    known = targets != ignore
+    row = targets.where(known, 0)
+    allowed = logits.log_softmax(1).masked_fill(~members[row], -torch.inf)
+    weight = known.float()
+    if class_weights is not None:
+        share = members.float() / members.sum(1, keepdim=True)
+        weight = weight * (share @ class_weights.float())[row]
+    cost = -allowed.logsumexp(1)
     return (cost * weight).sum() / weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
 
 
@@ -81,13 +99,9 @@ def segmentation_loss(
     """
     logits = logits.float()
     classes = logits.shape[1]
-    known = targets != ignore
-    if bool(known.any()):
-        members = torch.eye(classes, dtype=torch.bool) if sets is None else sets.members
-        members = members.to(logits.device)
-        entropy = union_cross_entropy(logits[known], targets[known], members, class_weights)
-    else:
-        entropy = 0.0 * logits.sum()  # the mean over nothing would be NaN
+    members = torch.eye(classes, dtype=torch.bool) if sets is None else sets.members
+    members = members.to(logits.device, non_blocking=True)
+    entropy = union_cross_entropy(logits, targets, members, class_weights, ignore)
     lovasz = lovasz_softmax(logits, targets.where(targets < classes, ignore), ignore)
     parts = {"cross_entropy": entropy.detach(), "lovasz": lovasz.detach()}
     return entropy + lovasz_weight * lovasz, parts
