@@ -21,6 +21,7 @@ from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.pyramid import VoxelPyramid, build_pyramid, draw_permutation
 from pointdistill_ros.model.voxels import Voxels, voxelise
 from training.config import TrainConfig
+from training.data_config import AugmentConfig
 from training.sources import SourceMix
 from training.transforms import (
     LabelledPoints,
@@ -135,8 +136,16 @@ def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 class BatchStream:
     """Endless training batches; ``stream(k)`` is always the same batch."""
 
-    def __init__(self, sources: SourceMix, model: PTv3Config, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        sources: SourceMix,
+        model: PTv3Config,
+        config: TrainConfig,
+        whole_from: int | None = None,
+    ) -> None:
+        """``whole_from``: number of the first batch of whole single scans; None = never."""
         self.sources, self.model, self.config = sources, model, config
+        self.whole_from = whole_from
         augment = config.augment
         self.rare = {h: s.within(augment.paste_classes) for h, s in sources.sets.items()}
         self.things = {h: s.within(augment.place_classes) for h, s in sources.sets.items()}
@@ -147,7 +156,9 @@ class BatchStream:
         config = self.config
         rng = np.random.default_rng([config.seed, k])
         head = self.sources.draw_head(rng)
-        samples = [self.sample(rng, head) for _ in range(config.scans_per_step)]
+        whole = self.whole_from is not None and k >= self.whole_from
+        augment = config.augment.whole() if whole else config.augment
+        samples = [self.sample(rng, head, augment) for _ in range(config.scans_per_step)]
         return collate(
             samples,
             self.model,
@@ -158,16 +169,16 @@ class BatchStream:
             config.compiled,
         )
 
-    def sample(self, rng: np.random.Generator, head: str) -> LabelledPoints:
+    def sample(self, rng: np.random.Generator, head: str, config: AugmentConfig) -> LabelledPoints:
         """One augmented sample, or two in one."""
-        points = self.scene(rng, head)
-        if rng.random() < self.config.augment.merge:
-            points = merge(points, self.scene(rng, head))
+        points = self.scene(rng, head, config)
+        if rng.random() < config.merge:
+            points = merge(points, self.scene(rng, head, config))
         return crop_range(points, self.config.max_range)
 
-    def scene(self, rng: np.random.Generator, head: str) -> LabelledPoints:
+    def scene(self, rng: np.random.Generator, head: str, config: AugmentConfig) -> LabelledPoints:
         """One scan or sectors or bands of several, with objects of others, augmented."""
-        config, sources = self.config.augment, self.sources
+        sources = self.sources
         if rng.random() < config.mix:
             drawn = sources.draw_apart(rng, config.mix_scans, head)
             drawn = [thin_out(points, rng, config) for points in drawn]

@@ -35,6 +35,9 @@ class TrainConfig:
     """Where scans come from."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """What is done to them."""
+    whole_scans: float = 0.0
+    """Last share of the run (in steps or epochs) in which samples are single scans in full range:
+    nothing mixed, nothing added."""
     max_range: float = 80.0
     """Points farther from the sensor axis are not trained on, metres."""
     max_voxels: int = 60_000
@@ -118,5 +121,7 @@ class TrainConfig:
             raise ConfigError("warmup must lie between 0 and 1")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError("ema_decay must lie in 0 .. 1, 1 excluded")
+        if not 0 <= self.whole_scans <= 1:
+            raise ConfigError(f"whole_scans must lie in 0 .. 1, got {self.whole_scans}")
         if not self.sources:
             raise ConfigError("sources must name at least one place to take scans from")

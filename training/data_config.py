@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -129,3 +129,7 @@ class AugmentConfig:
     """… objects of these classes …"""
     place_on: tuple[str, ...] = ("road", "parking", "sidewalk", "other-ground")
     """… on ground of these, and of unions of them."""
+
+    def whole(self) -> AugmentConfig:
+        """The same without what changes the scene: single scans in full range, as seen."""
+        return replace(self, mix=0.0, merge=0.0, paste=0.0, place=0.0, crop_chance=0.0)

@@ -39,6 +39,17 @@ class Budget:
         assert self.minutes is not None
         return min(seconds / (60 * self.minutes), 1.0)
 
+    def first_of_last(self, share: float, batches: int) -> int | None:
+        """Number of the first batch of the last ``share`` of the run, ``batches`` a step.
+
+        None for a share of 0. Raises ConfigError in minutes: what comes when is not known then.
+        """
+        if share == 0:
+            return None
+        if self.steps is None:
+            raise ConfigError("whole_scans needs the length of the run in steps or epochs")
+        return round((1 - share) * self.steps) * batches
+
     def __str__(self) -> str:
         return f"{self.steps} steps" if self.steps is not None else f"{self.minutes:g} minutes"
 

@@ -70,12 +70,13 @@ def _train(
     first = fabric.global_rank == 0
     mix = open_mix(config, places, fabric, console)
     model = model_config(config)
-    stream = BatchStream(mix, model, config)
     network = build_network(config, model, mix, fabric)
     loss = make_loss(config, mix, fabric)
     watch = Monitor(config, mix, model, places.cache) if first else None
     release = Release(places.run, config, model, mix)
     budget = Budget.of(config, sum(len(s) for s in mix.sources), fabric.world_size)
+    per_step = config.accumulate * fabric.world_size
+    stream = BatchStream(mix, model, config, budget.first_of_last(config.whole_scans, per_step))
 
     def monitor(state: dict[str, Tensor]) -> dict[str, float]:
         assert watch is not None

@@ -162,3 +162,17 @@ def test_shipped_recipes_parse(path):
     model = model_config(config)
     if config.patch_size:
         assert set(model.patch_sizes) == {config.patch_size}
+
+
+def test_the_last_batches_are_whole_single_scans():
+    config = dataclasses.replace(CONFIG, augment=EVERYTHING)
+    mix = SourceMix([(Drives("ab", [5, 8]), 1.0)])
+    plain, ending = (BatchStream(mix, tiny_config(), config, last) for last in (None, 3))
+    whole = dataclasses.replace(config, augment=config.augment.whole())
+    alone = BatchStream(mix, tiny_config(), whole)
+    for k in range(6):
+        expected = (alone if k >= 3 else plain)(k)
+        assert ending(k).features.equal(expected.features)
+        assert (k < 3) == plain(k).features.equal(expected.features)
+    for name in ("mix", "merge", "paste", "place", "crop_chance"):
+        assert getattr(EVERYTHING, name) > 0 == getattr(whole.augment, name)

@@ -84,3 +84,11 @@ def test_an_epoch_draws_as_many_samples_as_there_are_scans():
 def test_contradictions_are_refused_by_name(changes, word):
     with pytest.raises(ConfigError, match=word):
         TrainConfig(**changes)
+
+
+def test_the_last_share_of_a_run_begins_at_a_step():
+    assert Budget(steps=100).first_of_last(0.25, 2) == 150
+    assert Budget(steps=100).first_of_last(1.0, 2) == 0
+    assert Budget(steps=100).first_of_last(0.0, 2) is None
+    with pytest.raises(ConfigError, match="whole_scans"):
+        Budget(minutes=5).first_of_last(0.25, 2)
