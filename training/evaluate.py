@@ -139,16 +139,19 @@ def _plus_minus(figure: dict[str, Any]) -> str:
 
 
 def _run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
-    parts = validation_parts(args.data, args.cache, args.drives)
-    results: dict[str, Any] = {"no_intensity": args.no_intensity, "weights": {}}
-    summaries: dict[str, list[dict[str, float]]] = {protocol: [] for protocol in args.protocol}
-    for weights in args.weights:
-        segmenter = Segmenter.load(
+    segmenters = [  # before streets are rendered, which takes minutes
+        Segmenter.load(
             weights,
             engine="torch" if args.steps else args.engine,
             threads=args.threads,
             precision=args.precision,
         )
+        for weights in args.weights
+    ]
+    parts = validation_parts(args.data, args.cache, args.drives)
+    results: dict[str, Any] = {"no_intensity": args.no_intensity, "weights": {}}
+    summaries: dict[str, list[dict[str, float]]] = {protocol: [] for protocol in args.protocol}
+    for weights, segmenter in zip(args.weights, segmenters, strict=True):
         result: dict[str, Any] = {"sha256": segmenter.weights_sha256}
         results["weights"][str(weights)] = result
         with progress() as bar:
