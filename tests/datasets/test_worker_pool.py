@@ -48,7 +48,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
 
 def runs(pid):
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z"
+        status = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
         return False
+    return status.rpartition(")")[2].split()[0] != "Z"
