@@ -86,6 +86,10 @@ def _packed_label_set(
         return None  # raw ids, which the files hold folded into the 19 classes
 
 
+_LARGE_SCAN = 2 << 20
+"""Bytes of a decoded scan of 120 000 points."""
+
+
 class CachedScans:
     """Any data set with the scans that were asked for last kept in memory, up to a limit."""
 
@@ -128,6 +132,11 @@ class CachedScans:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         CachedScans.__init__(self, **state)
+
+
+def cache_bytes(sources: Sequence[tuple[SourceConfig, int]]) -> int:
+    """Most memory that the kept scans of sources will take; the second value counts their scans."""
+    return sum(min(s.cache_megabytes << 20, count * _LARGE_SCAN) for s, count in sources)
 
 
 def _size(kept: tuple[LidarScan, NDArray[np.uint8]]) -> int:

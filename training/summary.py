@@ -88,10 +88,11 @@ def summary(
     budget: Budget,
     network: nn.Module,
     data: list[str],
+    cache_bytes: int,
     rehearsal: Rehearsal,
     fabric: Fabric,
 ) -> Table:
-    """A table for people; ``data``: a line per source."""
+    """A table for people; ``data``: a line per source; ``cache_bytes``: of decoded scans."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for i, line in enumerate(data):
         table.add_row("" if i else "data", line)
@@ -117,5 +118,8 @@ def summary(
     else:
         timing = f"about {60 * (budget.minutes or 0) / seconds:.0f} steps, {timing}"
     table.add_row("length", f"{budget}, {timing}")
-    table.add_row("memory", f"about {rehearsal.peak_bytes / 2**30:.1f} GB per process at most")
+    memory = f"about {rehearsal.peak_bytes / 2**30:.1f} GB per process"
+    if fabric.device.type == "cpu":
+        memory += f", up to {cache_bytes / 2**30:.1f} GB more as scans are kept decoded"
+    table.add_row("memory", memory)
     return table

@@ -24,7 +24,7 @@ from training.loop import Loss, Run
 from training.losses.segmentation import segmentation_loss
 from training.monitor import Monitor, renew_norms, with_weights
 from training.networks import Release, build_network, model_config
-from training.opening import open_source
+from training.opening import cache_bytes, open_source
 from training.run_folder import RunFolder
 from training.schedule import Budget
 from training.sources import SourceMix
@@ -89,7 +89,10 @@ def _train(
     if first:
         rehearsal = rehearse(trainer.state, loss, stream)
         data = [source_line(config, mix, i) for i in range(len(mix.sources))]
-        console.print(summary(config, budget, network, data, rehearsal, fabric))
+        kept = cache_bytes(
+            [(s, len(scans)) for s, scans in zip(config.sources, mix.sources, strict=True)]
+        )
+        console.print(summary(config, budget, network, data, kept, rehearsal, fabric))
     fabric.barrier()
     average = trainer.fit(stream, guard)
     if watch is not None:

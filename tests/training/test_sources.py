@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from pointdistill_ros.errors import ConfigError, InputError, LabelError
 from pointdistill_ros.labels import UNLABELLED, LabelSet
 from training.config import TrainConfig
 from training.data_config import SourceConfig
-from training.opening import CachedScans
+from training.opening import CachedScans, cache_bytes
 from training.sources import SourceMix, open_source
 
 from .drives import KITTI, Drives
@@ -290,3 +291,10 @@ def test_real_sources_open(real_data, tmp_path, name):
     scan, labels = source[0]
     assert len(scan) == len(labels) > 1000
     assert (labels[labels != UNLABELLED] < len(source.label_set)).all()
+
+
+def test_memory_of_kept_scans_is_bounded_by_their_number_and_by_the_limit():
+    few = SourceConfig("packed", cache_megabytes=100)
+    assert cache_bytes([(few, 3)]) == 3 * (2 << 20)
+    assert cache_bytes([(few, 3), (few, 10**6)]) == 106 << 20
+    assert cache_bytes([(dataclasses.replace(few, cache_megabytes=0), 10)]) == 0
