@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -62,6 +63,11 @@ def compiled_precision(config: TrainConfig, device: torch.device) -> tuple[Preci
     if not config.compiled or device.type != "cpu" or config.precision == "float16":
         return None, ""
     return _usable(config.precision)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Where losses are computed: no autocast, whatever the precision of the network."""
+    return torch.autocast(device.type, enabled=False)
 
 
 @cache

@@ -35,10 +35,8 @@ from training.progress import ProgressReport
 from training.records import Records, Row, voxels
 from training.run_folder import Metrics, RunFolder
 from training.schedule import Budget, OneCycle
-from training.state import Sealed, TrainState
+from training.state import Loss, Sealed, TrainState
 
-Loss = Callable[[Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
-"""Logits [N, C] and their batch → total and its parts, detached."""
 MOST_SKIPPED = 50
 """Steps in a row that float16 may skip while it looks for a scale."""
 
@@ -62,11 +60,11 @@ class Run:
 
         The time both take counts towards the budget.
         """
-        self.folder, self.loss, self.config, self.budget = folder, loss, config, budget
+        self.folder, self.config, self.budget = folder, config, budget
         self.monitor, self.on_checkpoint = monitor, on_checkpoint
         self.fabric = open_device(config) if fabric is None else fabric
         self.first = self.fabric.global_rank == 0
-        self.state = TrainState(network, config, self.fabric)
+        self.state = TrainState(network, loss, config, self.fabric)
         self.schedule = OneCycle.of(config)
         self.records = Records()
         self.checkpoint_seconds = 60 * config.checkpoint_minutes
@@ -138,8 +136,8 @@ class Run:
             seed_forward(config.seed, number + i * self.fabric.world_size)
             last = i == len(ready) - 1
             several = self.fabric.world_size > 1 and not last
-            with self.fabric.no_backward_sync(state.forward) if several else nullcontext():
-                loss, terms = self.loss(state.forward(Sealed(batch)), batch)
+            with self.fabric.no_backward_sync(state.objective) if several else nullcontext():
+                loss, terms = state.objective(Sealed(batch))
                 self.fabric.backward(loss / config.accumulate)
             parts.append({"loss": loss.detach(), **terms})
         norm = self._apply_gradient(parts)

@@ -8,6 +8,7 @@ the processes' mean; no process ever needs another's statistics to train.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from pointdistill_ros.errors import CheckpointError
 from training.batch import Batch
 from training.config import TrainConfig
-from training.heads import logits_of
 from training.optimizer import AveragedWeights, make_optimizer
 
 
@@ -28,27 +28,32 @@ class Sealed:
         self.batch = batch
 
 
-class Forward(nn.Module):
-    """The network, called with a batch."""
+Loss = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
+"""Network and batch → total and its parts, detached. Called under the run's precision, so a loss
+leaves that for what must be exact (device.full_precision)."""
 
-    def __init__(self, network: nn.Module) -> None:
+
+class Objective(nn.Module):
+    """The loss of a network, called with a batch: what precision and DDP wrap."""
+
+    def __init__(self, network: nn.Module, loss: Loss) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.loss = network, loss
 
-    def forward(self, sealed: Sealed) -> Tensor:
-        """Logits [N, C] of a sealed batch."""
-        return logits_of(self.network, sealed.batch)
+    def forward(self, sealed: Sealed) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total and parts of a sealed batch."""
+        return self.loss(self.network, sealed.batch)
 
 
 class TrainState:
     """Network and optimiser on their device, wrapped for precision and processes."""
 
-    def __init__(self, network: nn.Module, config: TrainConfig, fabric: Fabric) -> None:
+    def __init__(self, network: nn.Module, loss: Loss, config: TrainConfig, fabric: Fabric) -> None:
         """Moves ``network`` to the device; every process must come with the same weights."""
         self.network, self.fabric = network, fabric
-        self.unwrapped = Forward(network)
+        self.unwrapped = Objective(network, loss)
         optimizer = make_optimizer(network, config)
-        self.forward, self.optimizer = fabric.setup(self.unwrapped, optimizer)
+        self.objective, self.optimizer = fabric.setup(self.unwrapped, optimizer)
         self.average = AveragedWeights(network, config.ema_decay)
         self.step = 0
         """Optimiser steps taken, which the schedule counts."""

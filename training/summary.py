@@ -43,11 +43,7 @@ class Rehearsal:
     """Memory of the whole process (CPU) or of its tensors (GPU), optimiser included."""
 
 
-def rehearse(
-    state: TrainState,
-    loss: Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]],
-    make_batch: Callable[[int], Batch],
-) -> Rehearsal:
+def rehearse(state: TrainState, make_batch: Callable[[int], Batch]) -> Rehearsal:
     """Two passes without consequences. Raises ConfigError where the GPU's memory is too small."""
     network, device = state.network.train(), state.fabric.device
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
@@ -59,8 +55,8 @@ def rehearse(
             prepared = time.perf_counter()
             seen = len(batch.features)
             with state.fabric.autocast():
-                logits = state.unwrapped(Sealed(batch.to(device)))
-            torch.autograd.backward(loss(logits.float(), batch.to(device))[0])
+                loss = state.unwrapped(Sealed(batch.to(device)))[0]
+            torch.autograd.backward(loss)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             ended = time.perf_counter()

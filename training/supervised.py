@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from pointdistill_ros.errors import InputError
 from training.batch import Batch, BatchStream
 from training.config import TrainConfig
-from training.device import is_first_process, open_device
+from training.device import full_precision, is_first_process, open_device
 from training.environment import describe_start
+from training.heads import logits_of
 from training.interrupt import InterruptGuard
-from training.loop import Loss, Run
+from training.loop import Run
 from training.losses.segmentation import segmentation_loss
 from training.monitor import Monitor, renew_norms, with_weights
 from training.networks import Release, build_network, model_config
@@ -28,6 +29,7 @@ from training.opening import cache_bytes, open_source
 from training.run_folder import RunFolder
 from training.schedule import Budget
 from training.sources import SourceMix
+from training.state import Loss
 from training.summary import rehearse, summary
 
 
@@ -87,7 +89,7 @@ def _train(
 
     trainer = Run(folder, network, loss, config, budget, fabric, monitor, store, console)
     if first:
-        rehearsal = rehearse(trainer.state, loss, stream)
+        rehearsal = rehearse(trainer.state, stream)
         data = [source_line(config, mix, i) for i in range(len(mix.sources))]
         kept = cache_bytes(
             [(s, len(scans)) for s, scans in zip(config.sources, mix.sources, strict=True)]
@@ -131,11 +133,12 @@ def make_loss(config: TrainConfig, mix: SourceMix, fabric: Fabric) -> Loss:
     weights = {head: class_weights(mix, config.class_balance, head) for head in mix.heads}
     weights = {h: None if w is None else w.to(fabric.device) for h, w in weights.items()}
 
-    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        head = batch.head
-        return segmentation_loss(
-            logits, batch.targets, sets[head], weights[head], config.lovasz_weight
-        )
+    def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        logits, head = logits_of(network, batch), batch.head
+        with full_precision(fabric.device):
+            return segmentation_loss(
+                logits, batch.targets, sets[head], weights[head], config.lovasz_weight
+            )
 
     return loss
 

@@ -14,6 +14,7 @@ import torch
 from training.batch import collate
 from training.config import TrainConfig
 from training.device import open_device
+from training.heads import logits_of
 from training.interrupt import Interrupted, InterruptGuard
 from training.loop import Run
 from training.losses.segmentation import segmentation_loss
@@ -54,8 +55,8 @@ def two_places(folder):
     return folder
 
 
-def toy_loss(logits, batch):
-    return segmentation_loss(logits, batch.targets)
+def toy_loss(network, batch):
+    return segmentation_loss(logits_of(network, batch), batch.targets)
 
 
 def toy_run(folder, network=None, monitor=None, **changes):
