@@ -15,9 +15,10 @@ from training.config import TrainConfig
 from training.device import is_first_process
 from training.interrupt import Interrupted, InterruptGuard
 from training.recipes import Role, load_recipe, recipe_names, recipe_path
+from training.run import Places, train_run
 from training.run_folder import RunFolder
 from training.summary import SMALLER
-from training.supervised import Places, train_supervised
+from training.supervised import supervised
 
 EXAMPLES = """\
 examples:
@@ -56,7 +57,7 @@ def train(role: Role) -> None:
         with guard:
             config, places = _setting(role, args)
             run = places.run
-            train_supervised(config, places, guard)
+            train_run(config, places, supervised, guard)
     except torch.OutOfMemoryError as error:
         raise ConfigError(f"out of GPU memory; {SMALLER}. {_how_to_resume(role, run)}") from error
     except RuntimeError as error:

@@ -11,8 +11,9 @@ from pointdistill_ros.resources import config_path
 from training.batch import BatchStream, collate
 from training.config import TrainConfig
 from training.data_config import AugmentConfig
+from training.networks import model_config
 from training.sources import SourceMix
-from training.supervised import class_weights, model_config
+from training.supervised import class_weights
 from training.transforms import LabelledPoints
 
 from ..tiny import tiny_config

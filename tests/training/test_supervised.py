@@ -19,9 +19,10 @@ from training.config import TrainConfig
 from training.data_config import SourceConfig
 from training.monitor import renew_norms
 from training.opening import open_source
+from training.run import Places, train_run
 from training.run_folder import Metrics, RunFolder
 from training.sources import SourceMix
-from training.supervised import Places, train_supervised
+from training.supervised import supervised
 
 from ..tiny import tiny_network
 from .toy_run import two_places
@@ -39,7 +40,7 @@ def data(tmp_path):
 
 def test_a_run_ends_in_a_checkpoint_that_segments(data, tmp_path, capsys):
     run = tmp_path / "run"
-    path = train_supervised(RECIPE, Places(run, data))
+    path = train_run(RECIPE, Places(run, data), supervised)
     segmenter = Segmenter.load(path)
     assert segmenter.num_parameters == 2_777_539
     assert segmenter.meta.grid_size == 0.8
@@ -70,7 +71,7 @@ def test_heads_per_data_set_end_in_a_file_each(data, tmp_path):
     (data / "panda/manifest.json").write_text(json.dumps({"files": other}))
     panda = SourceConfig("packed", "pandaset", folder="panda", label_set="common7")
     recipe = replace(RECIPE, sources=(SOURCE, panda), head="per-dataset", steps=3)
-    train_supervised(recipe, Places(tmp_path / "run", data))
+    train_run(recipe, Places(tmp_path / "run", data), supervised)
     files = sorted((tmp_path / "run").glob("*.safetensors"))
     assert [f.stem for f in files] == ["student-common7", "student-semantic-kitti"]
     classes = [len(Segmenter.load(f).label_set) for f in files]
