@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels for scans that nobody labelled: a network under test-time augmentation, and a filter.
+
+- SoftLabeller: class probabilities, averaged over turned or scaled views of a scan; with
+  ``every_point`` it is protocol P2 or P3, without it costs one pass per view
+- Thresholds: one confidence for all classes and, beside it, the surest share of each class, so that
+  rare classes survive; thresholds per class after Zou et al., ECCV 2018 (class-balanced
+  self-training)
+- top_classes, dense: probabilities as float16 of the k likeliest classes, and back
+Files and folders: pseudo_files.py. Command: pseudo_label.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.labels import UNLABELLED
+from pointdistill_ros.model.voxels import canonical_points, voxelise
+from pointdistill_ros.protocols.fragments import fragments, sub_sample
+from pointdistill_ros.protocols.softmax import VoxelSoftmax, voxel_softmax
+from pointdistill_ros.protocols.views import PLAIN, QUARTER_TURNS, SCALES_AND_FLIPS, View
+from pointdistill_ros.scan import LidarScan
+from pointdistill_ros.segmenter import Segmenter
+
+VIEWS: dict[int, tuple[View, ...]] = {
+    1: PLAIN,
+    2: QUARTER_TURNS[::2],
+    4: QUARTER_TURNS,
+    10: SCALES_AND_FLIPS,
+}
+"""Test-time augmentation by number of views: none, turned by 180°, by 90°, scaled and turned."""
+
+
+@dataclass(frozen=True, eq=False)
+class SoftLabels:
+    """Class probabilities of the points of one scan; points of one cell share a row."""
+
+    row: NDArray[np.int32]
+    """[N] row of ``probability``, −1 = no label (not finite, out of reach)."""
+    probability: NDArray[np.float32]
+    """[n, C], rows sum to 1."""
+
+    def labels(self) -> NDArray[np.uint8]:
+        """[N] likeliest class, 255 = none."""
+        best = self.probability.argmax(axis=1).astype(np.uint8)
+        return np.append(best, np.uint8(UNLABELLED))[self.row]
+
+    def confidence(self) -> NDArray[np.uint8]:
+        """[N] largest probability in 0..100, rounded down; 0 where there is no label."""
+        largest = np.floor(100 * np.minimum(self.probability.max(axis=1), 1)).astype(np.uint8)
+        return np.append(largest, np.uint8(0))[self.row]
+
+
+class SoftLabeller:
+    """Scan → class probabilities, averaged over views."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        views: Sequence[View] = QUARTER_TURNS,
+        every_point: bool = False,
+        threads: int | None = None,
+        softmax: VoxelSoftmax | None = None,
+    ) -> None:
+        """Views to average over, and how thoroughly.
+
+        ``every_point``: points are thinned to half a voxel and all of them seen, in as many passes
+        per view as the fullest voxel has, as in P2 and P3 (about eight times the cost); else one
+        pass per view, in which the canonical point of a voxel speaks for the others.
+        ``softmax``: default the segmenter's network, compiled where its engine is ``native``.
+        """
+        if not views:
+            raise ConfigError("test-time augmentation needs at least one view")
+        self.segmenter, self.views, self.every_point = segmenter, tuple(views), every_point
+        self._softmax = voxel_softmax(segmenter, threads) if softmax is None else softmax
+        scaled = any(view.scale != 1 for view in self.views)
+        self.cell = segmenter.meta.grid_size / (2 if every_point or scaled else 1)
+        """Edge of the cells whose points share a label, metres; turned views have equal voxels."""
+
+    def __call__(self, scan: LidarScan) -> SoftLabels:
+        """Probabilities of all points. Raises ScanError where intensity is needed and missing."""
+        grid = self.segmenter.meta.grid_size
+        reach = self.segmenter.max_range / max(1.0, *(view.scale for view in self.views))
+        valid = (np.abs(scan.xyz) <= reach - self.cell).all(axis=1)
+        row = np.full(len(scan), -1, np.int32)
+        classes = len(self.segmenter.label_set)
+        if not valid.any():
+            return SoftLabels(row, np.zeros((0, classes), np.float32))
+        xyz, intensity = scan.xyz[valid], self.segmenter.intensity(scan)[valid]
+        point, inverse = sub_sample(xyz, intensity, self.cell)
+        xyz, intensity = xyz[point], intensity[point]
+        row[valid] = inverse
+
+        votes = np.zeros((len(xyz), classes), np.float32)  # [n, C] summed softmax
+        for view in self.views:
+            seen = view.apply(xyz)
+            voxels = voxelise(seen, grid)
+            forward = self._softmax.prepare(voxels.coords)
+            if self.every_point:
+                for chosen in fragments(voxels):  # every point once per voxel: no collisions
+                    votes[chosen] += forward(np.column_stack([seen[chosen], intensity[chosen]]))
+            else:
+                chosen = canonical_points(voxels, seen, intensity, grid)
+                found = forward(np.column_stack([seen[chosen], intensity[chosen]]))
+                votes += found[voxels.inverse]
+        return SoftLabels(row, votes / votes.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Which pseudo-labels are kept."""
+
+    min_confidence: int = 0
+    """0..100: labels at least this confident are kept …"""
+    keep_share: float = 0.0
+    """… and, of every class, at least this share, the most confident ones first; 0 = none …"""
+    floor: int = 40
+    """… but none below this confidence by their class's share alone."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_confidence", "floor"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise ConfigError(f"{name} must lie in 0 .. 100, got {getattr(self, name)}")
+        if not 0 <= self.keep_share <= 1:
+            raise ConfigError(f"keep_share must lie in 0 .. 1, got {self.keep_share}")
+        if self.keep_share and self.min_confidence <= self.floor:
+            raise ConfigError(
+                f"keep_share adds labels between floor {self.floor} and min_confidence "
+                f"{self.min_confidence}; raise min_confidence or lower floor"
+            )
+
+    def per_class(self, histogram: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Lowest confidence that is kept, uint8 [C].
+
+        histogram: int64 [C, 101] points of all scans by predicted class and confidence.
+        """
+        bounds = np.full(len(histogram), self.min_confidence, np.uint8)
+        if not self.keep_share:
+            return bounds
+        above = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]  # [C, 101] at least this confident
+        enough = above >= self.keep_share * histogram.sum(axis=1, keepdims=True)
+        share = 100 - enough[:, ::-1].argmax(axis=1)  # the highest threshold that keeps enough
+        return np.minimum(bounds, np.maximum(share, self.floor)).astype(np.uint8)
+
+
+def confidence_histogram(
+    labels: NDArray[np.uint8], confidence: NDArray[np.uint8], classes: int
+) -> NDArray[np.int64]:
+    """int64 [C, 101] points by label and confidence; 255 is not counted."""
+    known = labels != UNLABELLED
+    cell = labels[known].astype(np.int64) * 101 + confidence[known]
+    counts: NDArray[np.int64] = np.bincount(cell, minlength=classes * 101).reshape(classes, 101)
+    return counts
+
+
+def filtered(
+    labels: NDArray[np.uint8], confidence: NDArray[np.uint8], bounds: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Labels [N] with 255 where the confidence lies below the bound [C] of the class."""
+    table = np.append(bounds, np.full(256 - len(bounds), 255, np.uint8))
+    return np.where(confidence >= table[labels], labels, np.uint8(UNLABELLED))
+
+
+def top_classes(
+    probability: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """The k likeliest classes of each row [n, C], falling: uint8 [n, k], float16 [n, k]."""
+    if not 1 <= k <= probability.shape[1]:
+        raise ConfigError(f"soft targets keep 1 .. {probability.shape[1]} classes, not {k}")
+    classes = np.argsort(-probability, axis=1, kind="stable")[:, :k]
+    values = np.take_along_axis(probability, classes, axis=1)
+    return classes.astype(np.uint8), values.astype(np.float16)
+
+
+def dense(
+    classes: NDArray[np.uint8], values: NDArray[Any], num_classes: int
+) -> NDArray[np.float32]:
+    """Inverse of ``top_classes``: float32 [n, C], rows sum to 1.
+
+    What the k kept classes leave is spread evenly over the others.
+    """
+    rest = num_classes - classes.shape[1]
+    kept = values.astype(np.float32)
+    left = np.maximum(1 - kept.sum(axis=1, keepdims=True), 0)
+    found = np.broadcast_to(left / max(rest, 1), (len(kept), num_classes)).copy()
+    np.put_along_axis(found, classes.astype(np.int64), kept, axis=1)
+    return np.asarray(found / found.sum(axis=1, keepdims=True), np.float32)
