@@ -62,7 +62,7 @@ def cloud_digest(scan: LidarScan) -> str:
 def packable(scan: LidarScan) -> LidarScan:
     """The points that a packed cloud can hold: finite, within 255.9 m, intensity 0..1."""
     bounded = np.abs(np.nan_to_num(scan.xyz, nan=np.inf)) <= _LIMIT / 128
-    near: NDArray[np.bool_] = bounded.all(axis=1)
+    near: NDArray[np.bool_] = np.logical_and.reduce(bounded, axis=1)
     return scan.select(near)
 
 

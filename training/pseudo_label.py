@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -207,7 +208,7 @@ def run(args: argparse.Namespace) -> None:
     names = sorted([*beside, *(job.name for job in jobs)])
     bounds, points, left = apply_thresholds(folder, names, thresholds, len(label_set))
     manifest = {
-        "command": "python -m training.pseudo_label " + " ".join(sys.argv[1:]),
+        "command": "python -m training.pseudo_label " + shlex.join(sys.argv[1:]),
         "version": __version__,
         "settings": made,
         "engine": f"{segmenter.engine}: {segmenter.engine_detail}",
