@@ -2,6 +2,7 @@
 """Small batches of scans with features of two networks, and ways to change them."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 
@@ -41,8 +42,7 @@ def shuffle_rows(table: NeighbourTable, order) -> NeighbourTable:
 def shuffle_in_scans(offsets, seed=0):
     """A permutation of rows that keeps scans together."""
     generator = torch.Generator().manual_seed(seed)
-    pairs = zip(offsets, offsets[1:], strict=False)
-    return torch.cat([a + torch.randperm(b - a, generator=generator) for a, b in pairs])
+    return torch.cat([a + torch.randperm(b - a, generator=generator) for a, b in pairwise(offsets)])
 
 
 def minimise(loss, start, steps=60, rate=0.1):
