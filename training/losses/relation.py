@@ -44,7 +44,7 @@ def affinity_loss(
 
     student: float [n, C_S], teacher: float [n, C_T] features of the same rows; neighbours: of their
     stage; weights: float [n] ≥ 0, None = equal, a pair weighs the mean of its ends; pairs: how many
-    to draw (with replacement, by ``generator``) from a table that has more, None = all.
+    to draw (with replacement, by ``generator``) where there are more, None = all.
     Where nothing counts the loss is 0 and still part of the student's graph. Raises ConfigError for
     rows that do not match.
 
@@ -54,7 +54,8 @@ def affinity_loss(
     1.0
     """
     student, teacher, weight = _prepare(student, teacher, weights)
-    rows, others = neighbours.output_rows, neighbours.input_rows
+    half = sum(neighbours.counts[: neighbours.size**3 // 2])  # the other half mirrors it
+    rows, others = neighbours.output_rows[:half], neighbours.input_rows[:half]
     if pairs is not None and len(rows) > pairs:
         drawn = torch.randint(len(rows), (pairs,), generator=generator, device=rows.device)
         rows, others = rows[drawn], others[drawn]

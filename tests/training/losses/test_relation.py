@@ -133,12 +133,12 @@ def test_scans_add_up(loss):
     twice = make_stage(1, 30, 5, 0)
     table = twice.neighbours
     n = len(twice)
-    both = type(table)(
-        3,
-        torch.cat([table.output_rows, table.output_rows + n]),
-        torch.cat([table.input_rows, table.input_rows + n]),
-        table.counts,
+    parts = zip(
+        table.output_rows.split(table.counts), table.input_rows.split(table.counts), strict=True
     )
+    pairs = [(torch.cat([a, a + n]), torch.cat([b, b + n])) for a, b in parts]
+    rows, others = (torch.cat(side) for side in zip(*pairs, strict=True))
+    both = type(table)(3, rows, others, tuple(2 * count for count in table.counts))
     once = loss(student, teacher, stage.neighbours)
     torch.testing.assert_close(loss(student.repeat(2, 1), teacher.repeat(2, 1), both), once)
 
@@ -157,7 +157,8 @@ def test_where_nothing_counts_the_loss_is_zero_and_in_the_graph(loss):
 def test_one_neighbour_is_no_structure():
     pair = make_stage(scans=1, voxels=40, extent=6)
     rows = pair.neighbours.output_rows[:1], pair.neighbours.input_rows[:1]
-    table = type(pair.neighbours)(3, torch.cat(rows), torch.cat(rows[::-1]), (0,) * 27)
+    counts = (1, *[0] * 25, 1)
+    table = type(pair.neighbours)(3, torch.cat(rows), torch.cat(rows[::-1]), counts)
     student = draw(0, len(pair), C_S).requires_grad_()
     assert zero_in_graph(structure_loss(student, draw(1, len(pair), C_T), table), student)
 
