@@ -6,7 +6,7 @@ python -m training.pseudo_label DATA/unlabelled --match '*kitti*' --weights teac
 python -m training.pseudo_label drive.mcap --every 10 --weights student --out runs/pseudo-drive
 
 - input: folders of scans, single scans or bags, whatever `pointdistill segment` reads
-- four turned views, one pass each (--views, --every-point for the passes of P3)
+- four views, turned and scaled, one pass each (--views; --every-point: the passes of P3)
 - interrupt at will: the same command skips what these weights have labelled; the thresholds are
   applied to all scans at the end, and other ones need no new labelling
 - a recipe reads it as {kind: pseudo, folder: OUT, min_confidence: 0}
@@ -244,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--one-drive", action="store_true", help="the scans show one place, not one each")
     add("--convention", default=REFERENCE, help="sensor of the input: config/datasets/")
     add("--views", type=int, choices=list(VIEWS), default=4, help="test-time augmentation")
-    add("--every-point", action="store_true", help="all passes of P3: about eight times slower")
+    add("--every-point", action="store_true", help="all passes of P3, eight times slower")
     add("--min-confidence", type=int, default=0, help="0..100; less is written as 255")
     add("--keep-share", type=float, default=0.0, help="0..1, kept of every class at least")
     add("--floor", type=int, default=40, help="0..100; bound of what --keep-share adds")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels for scans that nobody labelled: a network under test-time augmentation, and a filter.
 
-- SoftLabeller: class probabilities, averaged over turned or scaled views of a scan; with
-  ``every_point`` it is protocol P2 or P3, without it costs one pass per view
+- SoftLabeller: class probabilities, averaged over turned and scaled views of a scan, one
+  pass per view; with ``every_point`` the passes of protocols P2 and P3
 - Thresholds: one confidence for all classes and, beside it, the surest share of each class, so that
   rare classes survive; thresholds per class after Zou et al., ECCV 2018 (class-balanced
   self-training)
@@ -24,17 +24,18 @@ from pointdistill_ros.labels import UNLABELLED
 from pointdistill_ros.model.voxels import canonical_points, voxelise
 from pointdistill_ros.protocols.fragments import fragments, sub_sample
 from pointdistill_ros.protocols.softmax import VoxelSoftmax, voxel_softmax
-from pointdistill_ros.protocols.views import PLAIN, QUARTER_TURNS, SCALES_AND_FLIPS, View
+from pointdistill_ros.protocols.views import PLAIN, SCALES_AND_FLIPS, View
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmenter import Segmenter
 
 VIEWS: dict[int, tuple[View, ...]] = {
     1: PLAIN,
-    2: QUARTER_TURNS[::2],
-    4: QUARTER_TURNS,
+    4: (View(), View(1, 0.9), View(2, 1.1), View(3)),
     10: SCALES_AND_FLIPS,
 }
-"""Test-time augmentation by number of views: none, turned by 180°, by 90°, scaled and turned."""
+"""Test-time augmentation by number of views. Scales are worth more than turns and than every point:
+four scans of SemanticKITTI 07 and 10, one student, mean mIoU and CPU seconds a scan: 1 view 0.556,
+0.5; four turns 0.581, 1.7; the 4 here 0.593, 2.0; the 10 here 0.597, 4.3; P3 0.579, 15.8."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class SoftLabeller:
     def __init__(
         self,
         segmenter: Segmenter,
-        views: Sequence[View] = QUARTER_TURNS,
+        views: Sequence[View] = VIEWS[4],
         every_point: bool = False,
         threads: int | None = None,
         softmax: VoxelSoftmax | None = None,
@@ -146,7 +147,8 @@ class Thresholds:
         above = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]  # [C, 101] at least this confident
         enough = above >= self.keep_share * histogram.sum(axis=1, keepdims=True)
         share = 100 - enough[:, ::-1].argmax(axis=1)  # the highest threshold that keeps enough
-        return np.minimum(bounds, np.maximum(share, self.floor)).astype(np.uint8)
+        found: NDArray[np.uint8] = np.minimum(bounds, share.clip(self.floor)).astype(np.uint8)
+        return found
 
 
 def confidence_histogram(
@@ -164,7 +166,8 @@ def filtered(
 ) -> NDArray[np.uint8]:
     """Labels [N] with 255 where the confidence lies below the bound [C] of the class."""
     table = np.append(bounds, np.full(256 - len(bounds), 255, np.uint8))
-    return np.where(confidence >= table[labels], labels, np.uint8(UNLABELLED))
+    kept: NDArray[np.uint8] = np.where(confidence >= table[labels], labels, np.uint8(UNLABELLED))
+    return kept
 
 
 def top_classes(

@@ -59,6 +59,18 @@ class SensorConvention:
         """A shipped table, e.g. ``pandaset``. Raises ConfigError."""
         return load_config(cls, config_path(f"datasets/{name}.yaml"))
 
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """4×4 transform from the sensor's frame to the reference frame, as ``apply`` moves points.
+
+        A pose (sensor → world) becomes one of the reference frame as ``pose @ inv(matrix)``.
+        """
+        yaw = np.radians(self.yaw_degrees)
+        matrix = np.eye(4)
+        matrix[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+        matrix[2, 3] = self.height_shift
+        return matrix
+
     def apply(
         self, scan: LidarScan, labels: NDArray[np.uint8]
     ) -> tuple[LidarScan, NDArray[np.uint8]]:

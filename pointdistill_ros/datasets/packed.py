@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros.datasets.convention import SensorConvention
+from pointdistill_ros.datasets.semantic_kitti import MOVING
 from pointdistill_ros.errors import InputError, LabelError
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.scan import LidarScan
@@ -82,6 +83,40 @@ class PackedScans:
         intensity = inten.astype(np.float32) / np.float32(self.convention.intensity_divisor)
         scan = LidarScan(xyz, intensity, frame=self.entries[i]["path"])
         return self.convention.apply(scan, label)
+
+    def pose(self, i: int) -> NDArray[np.float64] | None:
+        """4×4 transform from scan i, as it is given here, to the world of its sequence.
+
+        None where the file holds none. Raises InputError if it is damaged.
+        """
+        pose = self._member(i, "pose")
+        if pose is None:
+            return None
+        if pose.shape != (4, 4) or not np.isfinite(pose).all():
+            path = self.root / self.entries[i]["path"]
+            raise InputError(f"{path}: pose must be 4×4 finite numbers, got {list(pose.shape)}")
+        found: NDArray[np.float64] = pose @ np.linalg.inv(self.convention.matrix)
+        return found
+
+    def moving(self, i: int) -> NDArray[np.bool_] | None:
+        """[N] which points lie on what moved; None where the file's own ids do not say."""
+        if self.entries[i].get("label_space") != "semantickitti_raw":
+            return None
+        raw = self._member(i, "label")
+        return None if raw is None else np.isin(raw, MOVING)
+
+    def stamp_ns(self, i: int) -> int:
+        """Time of scan i in its sequence, by its number and the rate of the sensor."""
+        entry = self.entries[i]
+        return round(int(entry.get("frame", i)) * 1e9 / float(entry.get("rate_hz", 10)))
+
+    def _member(self, i: int, name: str) -> NDArray[Any] | None:
+        path = self.root / self.entries[i]["path"]
+        try:
+            with np.load(path) as data:
+                return data[name] if name in data.files else None
+        except Exception as error:  # numpy, zipfile and lzma each raise their own kinds
+            raise InputError(f"{path}: not a packed labelled scan ({error})") from error
 
     def _decode(self, i: int) -> tuple[Any, ...]:
         """Quantum, xyz int16 [N, 3], intensity uint8 [N], train ids uint8 [N]."""

@@ -16,6 +16,9 @@ from pointdistill_ros.io.binfile import read_kitti, read_labels
 from pointdistill_ros.labels import UNLABELLED, LabelSet
 from pointdistill_ros.scan import LidarScan
 
+MOVING = range(252, 260)
+"""Raw ids of what moved while it was scanned (semantic-kitti-api, config/semantic-kitti.yaml)."""
+_PERIOD_NS = 100_000_000
 _LAYOUT = "SemanticKITTI has sequences/00/velodyne/000000.bin under its root"
 
 
@@ -46,6 +49,7 @@ class SemanticKitti:
         if not self.paths:
             raise InputError(f"{folder}: no sequences; {_LAYOUT}")
         self._poses: dict[str, NDArray[np.float64]] = {}
+        self._times: dict[str, list[int]] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -81,6 +85,36 @@ class SemanticKitti:
         """
         _, instances = read_labels(self.label_path(i), self.num_points(i))
         return instances
+
+    def moving(self, i: int) -> NDArray[np.bool_] | None:
+        """[N] which points lie on what moved; None in the test split, which has no labels."""
+        if self.sequences[i] in SensorConvention.named("semantic-kitti").splits["test"]:
+            return None
+        raw, _ = read_labels(self.label_path(i), self.num_points(i))
+        moving: NDArray[np.bool_] = np.isin(raw, MOVING)
+        return moving
+
+    def stamp_ns(self, i: int) -> int:
+        """Time of scan i in its sequence, from times.txt; 10 Hz by its number where that is not.
+
+        Raises InputError where times.txt has no line for it.
+        """
+        file, row = self.paths[i].parents[1] / "times.txt", self.paths[i].stem
+        number = int(row) if row.isdigit() else i
+        if not file.is_file():
+            return number * _PERIOD_NS
+        if self.sequences[i] not in self._times:
+            try:
+                times = [round(float(line) * 1e9) for line in _lines(file) if line.strip()]
+            except ValueError as error:
+                raise InputError(
+                    f"{file}: expected one time in seconds a line ({error})"
+                ) from error
+            self._times[self.sequences[i]] = times
+        times = self._times[self.sequences[i]]
+        if number >= len(times):
+            raise InputError(f"{file}: {len(times)} times, none for scan {row}")
+        return times[number]
 
     def pose(self, i: int) -> NDArray[np.float64] | None:
         """4×4 transform from the lidar of scan i to the lidar of the sequence's first scan.

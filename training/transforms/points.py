@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ class LabelledPoints:
     """[N] target ids, 255 = ignore."""
     ring: NDArray[np.uint16] | None = None
     """[N] beam of each point; None where it is not known or scans are mixed."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """[N, …] whatever else must travel with the points; 0 means that nothing is known of one."""
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -36,17 +38,36 @@ class LabelledPoints:
             self.intensity.take(index),
             self.labels.take(index),
             None if self.ring is None else self.ring.take(index),
+            {name: column.take(index, axis=0) for name, column in self.columns.items()},
         )
 
 
 def concatenate(parts: Sequence[LabelledPoints]) -> LabelledPoints:
-    """All points of several clouds, in order; beams are forgotten unless there is one cloud."""
+    """All points of several clouds, in order; beams are forgotten unless there is one cloud.
+
+    Columns that a cloud lacks are 0 for its points.
+    """
     return LabelledPoints(
         np.concatenate([p.xyz for p in parts]),
         np.concatenate([p.intensity for p in parts]),
         np.concatenate([p.labels for p in parts]),
         parts[0].ring if len(parts) == 1 else None,
+        _columns(parts),
     )
+
+
+def _columns(parts: Sequence[LabelledPoints]) -> dict[str, NDArray[Any]]:
+    """All columns that any part has."""
+    known = {name: column for part in parts for name, column in part.columns.items()}
+    return {
+        name: np.concatenate(
+            [
+                part.columns.get(name, np.zeros((len(part), *like.shape[1:]), like.dtype))
+                for part in parts
+            ]
+        )
+        for name, like in known.items()
+    }
 
 
 def azimuth(points: LabelledPoints) -> NDArray[np.float32]:

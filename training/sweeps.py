@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Multi-to-single: the teacher sees several sweeps, the student its own, in one grid.
+
+- a sample is one cloud of all sweeps with a column that tells whose a point is, so augmentation
+  acts on all alike; then it is voxelised once
+- a voxel with points of the own sweep is represented by one of these in both networks: teacher and
+  student see the same features and targets there, and the teacher more voxels around them
+- ``rows[s]`` are the rows of the student's voxels among the teacher's at stage s
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pointdistill_ros.datasets.sweeps import Sweeps, SweptScan
+from pointdistill_ros.errors import ScanError
+from pointdistill_ros.model.config import PTv3Config
+from pointdistill_ros.model.pyramid import VoxelPyramid, draw_permutation
+from pointdistill_ros.model.voxels import Voxels
+from training.batch import Batch, BatchStream, _geometry, _map_tensors
+from training.sources import SourceMix
+from training.transforms import LabelledPoints, azimuth, estimate_rings
+
+SWEEP = "sweep"
+"""Column of a cloud: sweep of each point, 0 = the own one. Points of other clouds that are mixed in
+without this column count as the own sweep's."""
+
+
+@dataclass(frozen=True, eq=False)
+class SweptBatch:
+    """The same samples as the two networks see them."""
+
+    student: Batch
+    """Voxels with points of the own sweep."""
+    teacher: Batch
+    """All voxels; targets are those of the student where it has the voxel."""
+    rows: tuple[Tensor, ...]
+    """Per stage, int64 [n of the student] row of its voxel in the teacher's stage, ascending."""
+
+    def to(self, device: torch.device | str) -> SweptBatch:
+        """The batch on another device."""
+        moved: SweptBatch = _map_tensors(self, lambda t: t.to(device, non_blocking=True))
+        return moved
+
+    def pin_memory(self) -> SweptBatch:
+        """The batch in page-locked memory (what torch's loaders call)."""
+        pinned: SweptBatch = _map_tensors(self, Tensor.pin_memory)
+        return pinned
+
+
+class SweptMix(SourceMix):
+    """A SourceMix whose data sets may be ``Sweeps``: their points carry the column ``sweep``.
+
+    Beams are estimated sweep by sweep, so that a lost beam is lost in all of them.
+    """
+
+    def _points(self, k: int, i: int) -> LabelledPoints:
+        source = self._sources[k]
+        if not isinstance(source.scans, Sweeps):
+            return super()._points(k, i)
+        swept = source.scans.read(i)
+        scan = swept.scan
+        intensity = scan.intensity
+        if intensity is None:
+            intensity = np.zeros(len(scan), np.float32)
+        points = LabelledPoints(
+            scan.xyz, intensity, source.table[swept.labels], scan.ring, {SWEEP: swept.sweep}
+        )
+        if not scan.valid.all():
+            points = points.select(scan.valid)
+        return points if points.ring is not None else _with_rings(points, swept)
+
+
+class SweptStream(BatchStream):
+    """Endless batches for a teacher of several sweeps; ``stream(k)`` is always the same one.
+
+    ``teacher_voxels`` bounds the voxels of a sample; ``max_voxels`` of the config is the student's
+    bound elsewhere, and here has no effect.
+    """
+
+    def __init__(self, *args: Any, teacher_voxels: int = 120_000, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.teacher_voxels = teacher_voxels
+
+    def __call__(self, k: int) -> SweptBatch:  # type: ignore[override]
+        """Batch number ``k`` ≥ 0, of one head."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, k])
+        head = self.sources.draw_head(rng)
+        whole = self.whole_from is not None and k >= self.whole_from
+        augment = config.augment.whole() if whole else config.augment
+        samples = [self.sample(rng, head, augment) for _ in range(config.scans_per_step)]
+        return collate_sweeps(
+            samples, self.model, config.grid_size, self.teacher_voxels, rng, head, config.compiled
+        )
+
+
+def collate_sweeps(
+    samples: Sequence[LabelledPoints],
+    model: PTv3Config,
+    grid_size: float,
+    max_voxels: int,
+    rng: np.random.Generator | None,
+    head: str = "common",
+    compiled: bool = True,
+) -> SweptBatch:
+    """Voxelise each sample once and pack it twice: all of it, and the own sweep's voxels.
+
+    ``model``: strides and curves, which both networks share. ``max_voxels`` bounds the teacher's
+    voxels of a sample, by a sector; without ``rng`` as for evaluation: nothing is cut, own points
+    come before others, and the first one represents its voxel.
+    Raises ScanError for a sample without points of the own sweep.
+    """
+    to_voxels, to_pyramid = _geometry(compiled)
+    coords, features, targets, own = [], [], [], []
+    for points in samples:
+        sweep = points.columns.get(SWEEP)
+        foreign = np.zeros(len(points), np.bool_) if sweep is None else sweep != 0
+        ordered = points.select(np.argsort(foreign, kind="stable"))  # own points first
+        voxels = to_voxels(ordered.xyz, grid_size, None)
+        mine = _own_counts(voxels, len(points) - int(foreign.sum()))
+        chosen = ordered.select(_representatives(voxels, mine, rng))
+        kept: Any = slice(None)
+        if rng is not None and len(voxels) > max_voxels:
+            angle = (azimuth(chosen) - rng.uniform(0, 2 * np.pi)) % (2 * np.pi)
+            kept = np.sort(np.argpartition(angle, max_voxels)[:max_voxels])
+        if not (mine[kept] > 0).any():
+            raise ScanError("a sample holds no point of its own sweep; the student would see none")
+        coords.append(voxels.coords[kept])
+        features.append(np.column_stack([chosen.xyz, chosen.intensity])[kept])
+        targets.append(chosen.labels.astype(np.int64)[kept])
+        own.append(mine[kept] > 0)
+    scan = np.repeat(np.arange(len(samples)), [len(part) for part in coords])
+    permutation = None if rng is None else draw_permutation(model, rng)
+    every = (
+        torch.from_numpy(np.concatenate(coords)),
+        torch.from_numpy(scan),
+        torch.from_numpy(np.concatenate(features).astype(np.float32)),
+        torch.from_numpy(np.concatenate(targets)),
+    )
+    teacher = to_pyramid(*every[:2], model, permutation=permutation)
+    finest = torch.from_numpy(np.flatnonzero(np.concatenate(own)))
+    c, b, x, y = (tensor[finest] for tensor in every)
+    student = to_pyramid(c, b, model, depth=teacher.depth, permutation=permutation)
+    return SweptBatch(
+        Batch(x, y, student, head),
+        Batch(*every[2:], teacher, head),
+        stage_rows(student, teacher, finest),
+    )
+
+
+def stage_rows(student: VoxelPyramid, teacher: VoxelPyramid, finest: Tensor) -> tuple[Tensor, ...]:
+    """Rows of the student's voxels among the teacher's, stage by stage.
+
+    finest: int64 [n] those of the finest stage. The student's voxels must be some of the teacher's,
+    on the same grid; then so are their parents.
+    """
+    rows = [finest]
+    for mine, theirs in zip(student.stages[:-1], teacher.stages[:-1], strict=True):
+        assert mine.parent is not None and theirs.parent is not None
+        coarser = torch.empty(int(mine.parent.max()) + 1, dtype=torch.int64)
+        rows.append(coarser.scatter_(0, mine.parent, theirs.parent[rows[-1]]))
+    return tuple(rows)
+
+
+def _own_counts(voxels: Voxels, own: int) -> NDArray[np.int64]:
+    """[M] how many of the first ``own`` points each voxel holds."""
+    counts: NDArray[np.int64] = np.bincount(voxels.inverse[:own], minlength=len(voxels))
+    return counts
+
+
+def _representatives(
+    voxels: Voxels, own: NDArray[np.int64], rng: np.random.Generator | None
+) -> NDArray[np.int64]:
+    """[M] a point of the own sweep where the voxel has one (they come first), else any."""
+    first = voxels.start[:-1]
+    if rng is not None:
+        counts = np.where(own > 0, own, np.diff(voxels.start))
+        first = first + (rng.random(len(first)) * counts).astype(np.int64)
+    chosen: NDArray[np.int64] = voxels.order[first]
+    return chosen
+
+
+def _with_rings(points: LabelledPoints, swept: SweptScan) -> LabelledPoints:
+    """The points with the beams that their order tells, sweep by sweep, seen from its place."""
+    sweep = points.columns[SWEEP]
+    rings = np.zeros(len(points), np.uint16)
+    for step, place in swept.places.items():
+        index = np.flatnonzero(sweep == step)
+        if len(index):
+            seen = points.select(index)
+            seen = replace(seen, xyz=seen.xyz - place.astype(np.float32))
+            rings[index] = estimate_rings(seen).clip(0, 65535)
+    return replace(points, ring=rings)
