@@ -114,8 +114,6 @@ def feature_loss(
             "feature distillation compares row by row"
         )
     counts = finite_rows(student, teacher)
-    if weights is not None:
-        counts = counts & (weights > 0)
     keep = counts[:, None]
     x = projection(at_least_single(student).where(keep, 0))
     y = at_least_single(teacher.detach()).where(keep, 0)

@@ -123,9 +123,8 @@ def alpha_factor(task: Tensor, other: Tensor, alpha: float = 1.0) -> Tensor:
         raise ConfigError(f"alpha must be ≥ 0, got {alpha}")
     allowed = alpha * torch.linalg.vector_norm(task.detach(), dtype=torch.float64)
     norm = torch.linalg.vector_norm(other.detach(), dtype=torch.float64)
-    factor = allowed / norm.where(norm > allowed, 1)
-    within: Tensor = factor.where(norm > allowed, 1)  # a norm of 0 is within any bound
-    return within.where(norm.isfinite(), 0)
+    factor: Tensor = (allowed / norm).where(norm > allowed, 1)  # no gradient is within any bound
+    return factor.where(norm.isfinite(), 0)
 
 
 def bound_gradient(task: Tensor, other: Tensor, alpha: float = 1.0) -> tuple[Tensor, Tensor]:

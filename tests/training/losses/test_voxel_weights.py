@@ -14,6 +14,7 @@ from training.losses.soft_targets import soft_target_loss
 from training.losses.voxel_weights import at_stage, labelled_scans, valid_voxels, weighted_mean
 from training.losses.weighting import LearnedWeights, bound_gradient
 
+from ...tiny import tiny_config
 from .voxel_batch import IGNORE, draw, make_pyramid
 
 MODULES = (
@@ -50,6 +51,28 @@ def test_weights_of_a_stage_are_means_over_the_finest_voxels_inside():
         expected[parent] = weights[pyramid.stages[0].parent == parent].mean()
     torch.testing.assert_close(at_stage(weights, pyramid, 1), expected)
     torch.testing.assert_close(at_stage(weights, pyramid, 0), weights)
+
+
+def test_weights_of_the_third_stage_are_means_over_the_finest_voxels_too():
+    three = tiny_config(
+        encoder_depths=(1, 1, 1),
+        encoder_channels=(16, 16, 16),
+        encoder_heads=(1, 1, 1),
+        decoder_depths=(1, 1),
+        decoder_channels=(16, 16),
+        decoder_heads=(1, 1),
+        strides=(2, 2),
+        patch_sizes=(64, 64, 64),
+    )
+    pyramid = make_pyramid(config=three)
+    weights = draw(0, len(pyramid)).abs().float()
+    cells = pyramid.stages[0].coords >> 2
+    for row, (cell, scan) in enumerate(
+        zip(pyramid.stages[2].coords, pyramid.stages[2].scan, strict=True)
+    ):
+        inside = (cells == cell).all(1) & (pyramid.stages[0].scan == scan)
+        mean = weights[inside].mean()
+        torch.testing.assert_close(at_stage(weights, pyramid, 2)[row], mean)
 
 
 def test_a_coarse_voxel_counts_if_anything_in_it_does():

@@ -18,7 +18,7 @@ def draw(seed, *shape, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def make_pyramid(scans=2, voxels=60, extent=6, seed=0):
+def make_pyramid(scans=2, voxels=60, extent=6, seed=0, config=None):
     """Scans of about ``voxels`` cells of a box, so that each has a few neighbours."""
     generator = torch.Generator().manual_seed(seed)
     coords, scan = [], []
@@ -26,7 +26,7 @@ def make_pyramid(scans=2, voxels=60, extent=6, seed=0):
         cells = torch.randint(extent, (voxels, 3), generator=generator).unique(dim=0)
         coords.append(cells)
         scan.append(torch.full((len(cells),), b))
-    return build_pyramid(torch.cat(coords), torch.cat(scan), tiny_config())
+    return build_pyramid(torch.cat(coords), torch.cat(scan), config or tiny_config())
 
 
 def make_stage(scans=2, voxels=60, extent=6, seed=0) -> Stage:
