@@ -160,7 +160,7 @@ def topology_loss(
     sums = torch.zeros(2, settings.max_dimension + 1, dtype=torch.float64)
     for ours, theirs in pairs:
         found, aims = ours.normalised(), theirs.normalised()
-        sums += torch.tensor([persistence_sums(found), persistence_sums(aims)])
+        sums += sums.new_tensor([persistence_sums(found), persistence_sums(aims)])
         for weight, ours_k, theirs_k in zip(settings.weights, found, aims, strict=False):
             if weight > 0:
                 total = total + weight * _distance(factor * ours_k, theirs_k, settings)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from training.persistence.bars import Bars, Window, diagrams
@@ -33,7 +34,7 @@ class Filtration:
 
         Gradients of whatever is asked for reach ``points``, on any device and of any precision.
         """
-        self.points = points.cpu().double()
+        self.points = points.to("cpu", torch.float64)
         self.max_dimension = max_dimension
         self.quantiles = quantiles
         distances = distance_matrix(self.points.detach().numpy())

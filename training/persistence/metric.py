@@ -27,13 +27,17 @@ def distance_matrix(points: Floats) -> Floats:
     By one matrix product; rows that hold a pair too close for it are computed by differences, so
     that lengths are right to nine digits and equal points have distance exactly 0.
     """
-    centred = points - points.mean(0)
-    norms = np.einsum("ij,ij->i", centred, centred)
-    one = np.ones_like(norms)
-    left = np.column_stack([-2 * centred, norms, one])
-    squares: Floats = left @ np.column_stack([centred, one, norms]).T
+    n = len(points)
+    if n == 0:
+        return np.empty((0, 0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = points - points.mean(0)
+        norms = np.einsum("ij,ij->i", centred, centred)
+        one = np.ones(n)
+        left = np.column_stack([-2 * centred, norms, one])
+        squares: Floats = left @ np.column_stack([centred, one, norms]).T
     np.fill_diagonal(squares, np.inf)
-    close = np.flatnonzero(squares.min(1, initial=np.inf) <= _CLOSE * norms.max(initial=0.0))
+    close = np.flatnonzero(squares.min(1) <= _CLOSE * norms.max())
     np.fill_diagonal(squares, 0.0)
     if len(close):
         x = torch.from_numpy(centred)
