@@ -70,8 +70,9 @@ def test_one_pass_per_view_counts_every_view_once(segmenter):
             won = len(calls) - 1  # view k is sure of class k
             return lambda features: np.eye(19, dtype=np.float32)[np.full(len(features), won)]
 
-    scan = cloud(n=200)
+    scan = LidarScan(cloud(n=200).xyz / 8, cloud(n=200).intensity)  # several points per voxel
     found = SoftLabeller(segmenter, VIEWS[4], softmax=Votes())(scan)
+    assert max(calls) < len(found.probability)
     assert len(calls) == 4
     np.testing.assert_allclose(
         found.probability[:, :5], [[0.25] * 4 + [0]] * len(found.probability)

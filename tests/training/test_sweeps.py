@@ -73,6 +73,7 @@ def test_the_student_sees_some_of_the_teachers_voxels_and_knows_which(seed, n, t
         return
     student, teacher = batch.student.pyramid, batch.teacher.pyramid
     assert len(batch.rows) == 3 and student.permutation == teacher.permutation
+    assert student.depth == teacher.depth  # Hilbert curves depend on it
     for rows, mine, theirs in zip(batch.rows, student.stages, teacher.stages, strict=True):
         assert len(rows) == len(mine)
         assert mine.coords.equal(theirs.coords[rows])
@@ -233,7 +234,12 @@ def test_data_sets_without_sweeps_mix_with_those_that_have_some():
 
 
 class Spinning(Turning):
-    """A round wall, seen beam by beam."""
+    """A round wall, seen beam by beam; the other sensor stands outside of it."""
+
+    def pose(self, i):
+        pose = np.eye(4)
+        pose[0, 3] = 12 * i
+        return pose
 
     def __getitem__(self, i):
         wall = beams(np.linspace(-10, 10, 16), 200)
