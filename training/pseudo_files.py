@@ -119,6 +119,26 @@ class PseudoFolder:
         except Exception as error:
             raise InputError(f"{path}: not a file of scores ({error}); label it again") from error
 
+    def soft_columns(self, name: str) -> dict[str, NDArray[Any]]:
+        """Soft targets as columns of LabelledPoints, in the order of the cloud's points.
+
+        ``soft_class`` uint8 [N, k] and ``soft_value`` float16 [N, k], falling; ``dense`` of
+        self_training.py makes probabilities of them. A first value of 0 means that there are none.
+        Raises InputError where the scan was labelled without.
+        """
+        scores = self.read_scores(name)
+        if scores.soft is None:
+            path = self.scores_path(name)
+            raise InputError(
+                f"{path}: holds no soft targets; label with --soft 4 or another number"
+            )
+        row, classes, values = scores.soft
+        none = np.zeros((1, classes.shape[1]))  # row −1
+        return {
+            "soft_class": np.append(classes, none.astype(classes.dtype), axis=0)[row],
+            "soft_value": np.append(values, none.astype(values.dtype), axis=0)[row],
+        }
+
     def write_scores(
         self, name: str, found: SoftLabels, settings: str, cloud: str, top: int
     ) -> None:

@@ -209,12 +209,25 @@ def test_command_writes_what_training_reads(command, tmp_path):
         scan, labels = scans[i]
         found = SoftLabeller(segmenter)(scan)
         np.testing.assert_array_equal(labels, found.labels())
-        row, classes, values = PseudoFolder(tmp_path / "out").read_scores(name).soft
-        soft = dense(classes, values, 19)[row]
+        columns = PseudoFolder(tmp_path / "out").soft_columns(name)
+        soft = dense(columns["soft_class"], columns["soft_value"], 19)
         np.testing.assert_allclose(soft.max(1), found.probability.max(1)[found.row], atol=2e-3)
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert sum(row["points"] for row in manifest["classes"].values()) == 899
     assert "| road |" in (tmp_path / "out/README.md").read_text()
+
+
+def test_points_without_label_have_no_soft_target(segmenter, tmp_path):
+    scan, folder = cloud(n=50), PseudoFolder(tmp_path)
+    scan.xyz[7] = np.nan
+    found = SoftLabeller(segmenter)(scan)
+    folder.write_scores("a", found, "", "", 3)
+    value = folder.soft_columns("a")["soft_value"]
+    assert value.shape == (50, 3)
+    np.testing.assert_array_equal(value[:, 0] == 0, np.arange(50) == 7)
+    folder.write_scores("a", found, "", "", 0)
+    with pytest.raises(InputError, match=r"a\.npz: holds no soft targets; label with --soft"):
+        folder.soft_columns("a")
 
 
 def test_finished_scans_are_kept_and_changed_ones_labelled_again(command, tmp_path):
