@@ -23,6 +23,7 @@ from pointdistill_ros.errors import CheckpointError, PointDistillError
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.model.ptv3 import PTv3, PTv3Config
+from pointdistill_ros.resources import weights_path
 
 _FORMAT = 1
 
@@ -82,6 +83,21 @@ def save_checkpoint(
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"pointdistill": json.dumps(header)})
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """Path of weights given by a shipped name or a path. Raises CheckpointError."""
+    path = Path(name_or_path)
+    if path.suffix or path.parent != Path():
+        return path
+    shipped = weights_path(str(name_or_path))
+    if not shipped.is_file():
+        known = sorted(p.stem for p in shipped.parent.glob("*.safetensors"))
+        raise CheckpointError(
+            f"no shipped network {str(name_or_path)!r} (shipped: {', '.join(known) or 'none'}); "
+            "give the path of a .safetensors checkpoint"
+        )
+    return shipped
 
 
 def load_checkpoint(path: Path) -> tuple[PTv3, CheckpointMeta]:

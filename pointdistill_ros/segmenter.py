@@ -20,14 +20,18 @@ import torch
 from numpy.typing import NDArray
 
 from pointdistill_ros.budget import LatencyBudget, row_costs
-from pointdistill_ros.checkpoint import CheckpointMeta, file_sha256, load_checkpoint
+from pointdistill_ros.checkpoint import (
+    CheckpointMeta,
+    file_sha256,
+    find_weights,
+    load_checkpoint,
+)
 from pointdistill_ros.engine.choice import make_engine
 from pointdistill_ros.engine.interface import EngineName, Precision
-from pointdistill_ros.errors import CheckpointError, ConfigError, ScanError
+from pointdistill_ros.errors import ConfigError, ScanError
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.model.curves import MAX_DEPTH
 from pointdistill_ros.model.ptv3 import PTv3
-from pointdistill_ros.resources import weights_path
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmentation import Segmentation
 
@@ -86,7 +90,7 @@ class Segmenter:
         ``model/degradation.py``; every point keeps its label, ``Segmentation.degradation`` tells.
         Raises CheckpointError or ConfigError.
         """
-        path = _find_weights(name_or_path)
+        path = find_weights(name_or_path)
         network, meta = load_checkpoint(path)
         device = _pick_device(device)
         return cls(
@@ -216,20 +220,6 @@ class Segmenter:
             f"intensity median {median:.3g} lies outside what {self.model_id} was trained on "
             f"({known.low:.3g} to {known.high:.3g}, scale 0..1): set the input's intensity scale"
         )
-
-
-def _find_weights(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if path.suffix or path.parent != Path():
-        return path
-    shipped = weights_path(str(name_or_path))
-    if not shipped.is_file():
-        known = sorted(p.stem for p in shipped.parent.glob("*.safetensors"))
-        raise CheckpointError(
-            f"no shipped network {str(name_or_path)!r} (shipped: {', '.join(known) or 'none'}); "
-            "give the path of a .safetensors checkpoint"
-        )
-    return shipped
 
 
 def _pick_device(device: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -17,6 +18,13 @@ from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.ptv3 import PTv3
 from pointdistill_ros.model.pyramid import VoxelPyramid
 from training.batch import Batch
+
+
+class Composite(Protocol):
+    """Modules that are trained as one and hold the network that is released."""
+
+    def export(self, name: str) -> PTv3:
+        """The plain network for a head."""
 
 
 class MultiHead(nn.Module):

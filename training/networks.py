@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from pointdistill_ros.checkpoint import CheckpointMeta, IntensityStatistics, save_checkpoint
 from pointdistill_ros.config import load_config
@@ -19,7 +20,7 @@ from pointdistill_ros.resources import config_path
 from training.config import TrainConfig
 from training.device import compiled_precision
 from training.environment import anonymous_command
-from training.heads import MultiHead
+from training.heads import Composite, MultiHead
 from training.sources import SourceMix
 
 INTENSITY_SCANS = 20
@@ -48,13 +49,18 @@ def build_network(
         if config.head == "per-dataset"
         else PTv3(replace(model, num_classes=classes["common"]))
     )
+    compile_for(network, config, fabric)
+    return network
+
+
+def compile_for(network: nn.Module, config: TrainConfig, fabric: Fabric) -> None:
+    """Give a network its compiled form, in place, where the run asks for it and can."""
     precision: Any = compiled_precision(config, fabric.device)[0]
     if precision:
         from training.compiled.network import compile_network
 
         module: Any = network  # any module that holds the network's
         compile_network(module, precision)
-    return network
 
 
 class Release:
@@ -78,11 +84,11 @@ class Release:
         missing = 0.0 if config.augment.intensity_drop else None
         self.intensity = IntensityStatistics(low, median, high, missing)
 
-    def store(self, network: PTv3 | MultiHead, facts: dict[str, Any]) -> None:
+    def store(self, network: nn.Module, facts: dict[str, Any]) -> None:
         """Write all files; ``facts`` (steps, seconds, scores) go into their headers."""
         training = {"command": anonymous_command(), **facts, "config": asdict(self.config)}
         for path, (head, sets) in zip(self.paths, self.sets.items(), strict=True):
-            single = network.export(head) if isinstance(network, MultiHead) else network
+            single = network if isinstance(network, PTv3) else cast(Composite, network).export(head)
             meta = CheckpointMeta(
                 path.stem,
                 single.config,

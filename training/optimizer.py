@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AdamW in two groups, and the moving average of the weights."""
+"""AdamW in groups, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from training.config import TrainConfig
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with the transformer blocks and the rest as two groups; each knows its peak rate.
 
-    Fused: one kernel per group, and it leaves everything alone where ``found_inf`` is 1.
+    Learned weights and scales of a loss are a third group, without decay. Fused: one kernel per
+    group, and it leaves everything alone where ``found_inf`` is 1.
     """
     blocks: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        (blocks if "block" in name else rest).append(parameter)
+        if name.endswith(("log_variance", "log_scale")):
+            free.append(parameter)
+        else:
+            (blocks if "block" in name else rest).append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": blocks, "peak": config.block_learning_rate},
         {"params": rest, "peak": config.learning_rate},
+        {"params": free, "peak": config.learning_rate, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(

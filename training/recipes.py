@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes: files of config/training/teacher/ and student/, or any file, with a few changes."""
+"""Recipes: files of config/training/ROLE/, or any file, with a few changes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pointdistill_ros.config import load_config
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.resources import config_path
 from training.config import TrainConfig
 
-Role = Literal["teacher", "student"]
+Role = Literal["teacher", "student", "distilled"]
+C = TypeVar("C", bound=TrainConfig)
 LENGTHS = ("steps", "epochs", "minutes")
 
 
@@ -32,7 +33,7 @@ def recipe_path(role: Role, recipe: str) -> Path:
     return path
 
 
-def load_recipe(path: Path, changes: dict[str, Any]) -> TrainConfig:
+def load_recipe(path: Path, changes: dict[str, Any], kind: type[C]) -> C:
     """A recipe with the given fields replaced; a length replaces the recipe's.
 
     Raises ConfigError naming the file.
@@ -41,7 +42,7 @@ def load_recipe(path: Path, changes: dict[str, Any]) -> TrainConfig:
     if any(name in changes for name in LENGTHS):
         changes = dict.fromkeys(LENGTHS) | changes
     try:
-        return replace(load_config(TrainConfig, path), **changes)
+        return replace(load_config(kind, path), **changes)
     except ConfigError as error:
         if str(path) in str(error):
             raise

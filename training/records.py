@@ -13,6 +13,8 @@ from torch import Tensor
 
 from training.batch import Batch
 
+_ALWAYS = ("loss", "norm")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -48,9 +50,13 @@ class Records:
     def add(
         self, number: int, host: dict[str, Any], parts: list[dict[str, Tensor]], norm: Tensor
     ) -> None:
-        """A step: losses of its batches under ``loss`` and its parts, all detached scalars."""
+        """A step: losses of its batches under ``loss`` and its parts, all detached scalars.
+
+        Parts have the same names in all batches and processes; NaN = not computed there.
+        """
         names = list(parts[0])
-        means = [torch.stack([p[name].float() for p in parts]).mean() for name in names]
+        each = {name: torch.stack([p[name].float() for p in parts]) for name in names}
+        means = [v.mean() if name == "loss" else v.nanmean() for name, v in each.items()]
         losses = [p["loss"].float() for p in parts]
         values = torch.stack([*losses, *means, norm.float()])
         self._rows.append((number, host, len(parts), names, values))
@@ -62,23 +68,34 @@ class Records:
         own = local.tolist()
         mean, total = own, shared
         if fabric.world_size > 1:
-            flat = cast(
-                Tensor,
-                fabric.all_reduce(torch.cat([local.flatten(), control]), reduce_op="sum"),
-            )
-            mean = (flat[: local.numel()].view_as(local) / fabric.world_size).tolist()
-            total = flat[local.numel() :].tolist()
+            absent = local.isnan() & self._optional(local)
+            numbers = [local.masked_fill(absent, 0), (~absent).double()]
+            flat = torch.cat([*(t.flatten() for t in numbers), control])
+            flat = cast(Tensor, fabric.all_reduce(flat, reduce_op="sum"))
+            size = local.numel()
+            mean = (flat[:size] / flat[size : 2 * size]).view_as(local).tolist()  # 0 / 0: nobody
+            total = flat[2 * size :].tolist()
         rows = [
             Row(
                 number,
                 host,
                 tuple(own[i][:count]),
-                dict(zip([*names, "norm"], mean[i][count:], strict=True)),
+                {
+                    name: value
+                    for name, value in zip([*names, "norm"], mean[i][count:], strict=True)
+                    if name in _ALWAYS or not math.isnan(value)
+                },
             )
             for i, (number, host, count, names, _) in enumerate(self._rows)
         ]
         self._rows = []
         return rows, total
+
+    def _optional(self, local: Tensor) -> Tensor:
+        """bool [1, n]: columns of parts that a step may lack."""
+        _, _, count, names, _ = self._rows[0]
+        flags = [False] * count + [name not in _ALWAYS for name in [*names, "norm"]]
+        return torch.tensor([flags], device=local.device)
 
 
 def voxels(batches: list[Batch]) -> int:

@@ -46,6 +46,8 @@ class Places:
     """Folder that the recipe's data sources lie in."""
     cache: Path = Path("runs/streets")
     """Rendered streets."""
+    teacher: Path | None = None
+    """Weights that a student learns from."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Task:
     """Shape that batches' pyramids are built for; every network in ``network`` must fit it."""
 
 
-TaskMaker = Callable[[C, SourceMix, Fabric], Task]
+TaskMaker = Callable[[C, Places, SourceMix, Fabric], Task]
 
 
 def train_run(
@@ -75,7 +77,8 @@ def train_run(
     folder, first = RunFolder(places.run), is_first_process()
     with folder.locked() if first else nullcontext():
         if first:  # before others are started, which would wait in vain
-            facts = {"data": str(places.data or ""), "cache": str(places.cache)}
+            facts = {"data": places.data, "cache": places.cache, "teacher": places.teacher}
+            facts = {name: str(path or "") for name, path in facts.items()}
             folder.begin(config, describe_start(facts))
         console = Console(quiet=not first)
         return _train(config, places, make_task, open_device(config), folder, console, guard)
@@ -93,7 +96,7 @@ def _train(
     first = fabric.global_rank == 0
     mix = open_mix(config, places, fabric, console)
     model = model_config(config)
-    task = make_task(config, mix, fabric)
+    task = make_task(config, places, mix, fabric)
     network = task.network
     watch = Monitor(config, mix, model, places.cache) if first else None
     release = Release(places.run, config, model, mix)

@@ -50,10 +50,6 @@ class RunFolder:
         """Whether a run was started here."""
         return self.config_path.exists()
 
-    def saved_config(self) -> TrainConfig:
-        """The recipe of the run. Raises ConfigError."""
-        return load_config(TrainConfig, self.config_path)
-
     def last_start(self) -> dict[str, Any]:
         """The last line of starts.jsonl; empty where there is none."""
         path = self.path / "starts.jsonl"
@@ -89,7 +85,7 @@ class RunFolder:
             file.write(json.dumps(start) + "\n")
 
     def _check_same(self, config: TrainConfig) -> None:
-        old, new = asdict(self.saved_config()), asdict(config)
+        old, new = asdict(load_config(type(config), self.config_path)), asdict(config)
         changed = [name for name in new if json.dumps(old[name]) != json.dumps(new[name])]
         if changed:
             raise ConfigError(

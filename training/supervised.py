@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from lightning_fabric import Fabric
@@ -14,29 +16,43 @@ from training.device import full_precision
 from training.heads import logits_of
 from training.losses.segmentation import segmentation_loss
 from training.networks import build_network, model_config
-from training.run import Task
+from training.run import Places, Task
 from training.sources import SourceMix
 from training.state import Loss
 
+TaskLoss = Callable[[Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
+"""Logits [N, C] and their batch → total and its parts, detached."""
 
-def supervised(config: TrainConfig, mix: SourceMix, fabric: Fabric) -> Task:
+
+def supervised(config: TrainConfig, places: Places, mix: SourceMix, fabric: Fabric) -> Task:
     """A new network and the loss of its labels."""
     model = model_config(config)
     return Task(build_network(config, model, mix, fabric), make_loss(config, mix, fabric), model)
 
 
 def make_loss(config: TrainConfig, mix: SourceMix, fabric: Fabric) -> Loss:
-    """Cross entropy and Lovász in the classes of the batch's head, on the run's device."""
-    sets = {head: targets.to(fabric.device) for head, targets in mix.sets.items()}
-    weights = {head: class_weights(mix, config.class_balance, head) for head in mix.heads}
-    weights = {h: None if w is None else w.to(fabric.device) for h, w in weights.items()}
+    """``task_loss`` of what a network says about a batch."""
+    task = task_loss(config, mix, fabric.device)
 
     def loss(network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, head = logits_of(network, batch), batch.head
+        logits = logits_of(network, batch)
         with full_precision(fabric.device):
-            return segmentation_loss(
-                logits, batch.targets, sets[head], weights[head], config.lovasz_weight
-            )
+            return task(logits, batch)
+
+    return loss
+
+
+def task_loss(config: TrainConfig, mix: SourceMix, device: torch.device) -> TaskLoss:
+    """Cross entropy and Lovász in the classes of the batch's head."""
+    sets = {head: targets.to(device) for head, targets in mix.sets.items()}
+    weights = {head: class_weights(mix, config.class_balance, head) for head in mix.heads}
+    weights = {h: None if w is None else w.to(device) for h, w in weights.items()}
+
+    def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        head = batch.head
+        return segmentation_loss(
+            logits, batch.targets, sets[head], weights[head], config.lovasz_weight
+        )
 
     return loss
 

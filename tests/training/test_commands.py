@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from training import train_student, train_teacher
+from training.config import TrainConfig
 from training.recipes import load_recipe, recipe_names, recipe_path
 
 from .toy_run import two_places
@@ -82,10 +83,10 @@ def test_help_teaches_by_examples_that_exist(program, monkeypatch, capsys):
 )
 def test_every_recipe_is_whole_and_says_what_it_is(role, name):
     path = recipe_path(role, name)
-    config = load_recipe(path, {})
+    config = load_recipe(path, {}, TrainConfig)
     assert path.read_text().startswith("# ")
     assert config.steps or config.epochs or config.minutes
-    changed = load_recipe(path, {"steps": 7, "minutes": None})
+    changed = load_recipe(path, {"steps": 7, "minutes": None}, TrainConfig)
     assert (changed.steps, changed.epochs, changed.minutes) == (7, None, None)
 
 

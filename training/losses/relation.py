@@ -24,8 +24,11 @@ structure    p_i· = softmax_j (a_ij / τ),   L = Σ_i w_i m_i KL(p^T_i ‖ p^S_
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.model.neighbours import NeighbourTable
@@ -54,8 +57,7 @@ def affinity_loss(
     1.0
     """
     student, teacher, weight = _prepare(student, teacher, weights)
-    half = sum(neighbours.counts[: neighbours.size**3 // 2])  # the other half mirrors it
-    rows, others = neighbours.output_rows[:half], neighbours.input_rows[:half]
+    rows, others = _each_pair_once(neighbours)
     if pairs is not None and len(rows) > pairs:
         drawn = torch.randint(len(rows), (pairs,), generator=generator, device=rows.device)
         rows, others = rows[drawn], others[drawn]
@@ -95,16 +97,20 @@ def structure_loss(
     if not temperature > 0:
         raise ConfigError(f"the temperature of relations must be above 0, got {temperature}")
     student, teacher, weight = _prepare(student, teacher, weights)
-    rows, others = neighbours.output_rows, neighbours.input_rows
+    first, second = _each_pair_once(neighbours)
+    centre = torch.ones(len(student), dtype=torch.bool, device=first.device)
     if voxels is not None and len(student) > voxels:
-        drawn = torch.randperm(len(student), generator=generator, device=rows.device)[:voxels]
-        chosen = torch.zeros(len(student), dtype=torch.bool, device=rows.device)
-        chosen[drawn] = True
-        picked = chosen[rows].nonzero().squeeze(1)
-        rows, others = rows[picked], others[picked]
-    both = ((weight[rows] > 0) & (weight[others] > 0)).to(student.dtype)  # [P]
-    log_q = _local_log_softmax(_cosines(student, rows, others), rows, both, temperature, student)
-    log_p = _local_log_softmax(_cosines(teacher, rows, others), rows, both, temperature, student)
+        drawn = torch.randperm(len(student), generator=generator, device=first.device)[:voxels]
+        centre = torch.zeros_like(centre).index_fill(0, drawn, True)
+        picked = (centre[first] | centre[second]).nonzero().squeeze(1)
+        first, second = first[picked], second[picked]
+    rows, others = torch.cat([first, second]), torch.cat([second, first])  # and back
+    both = (centre & (weight > 0))[rows] & (weight > 0)[others]
+    both = both.to(student.dtype)  # [P] 1 where the pair counts
+    log_q, log_p = (
+        _local_log_softmax(_cosines(x, first, second).repeat(2), rows, both, temperature, student)
+        for x in (student, teacher)
+    )
     zeros = student.new_zeros(len(student))
     divergence = zeros.index_add(0, rows, both * log_p.exp() * (log_p - log_q))
     counts = zeros.index_add(0, rows, both) > 1.5  # two neighbours
@@ -137,11 +143,52 @@ def _prepare(
     return x, y, weight if weights is None else weight * weights
 
 
+def _each_pair_once(neighbours: NeighbourTable) -> tuple[Tensor, Tensor]:
+    """[P / 2] rows of both ends: the second half of a table mirrors the first."""
+    half = sum(neighbours.counts[: neighbours.size**3 // 2])
+    return neighbours.output_rows[:half], neighbours.input_rows[:half]
+
+
 def _cosines(x: Tensor, rows: Tensor, others: Tensor) -> Tensor:
     """[P] cosine of rows of x [n, C]; towards 0 for rows shorter than 0.001."""
     inverse = x.square().sum(1).clamp(min=1e-6).rsqrt()
-    product = (x.index_select(0, rows) * x.index_select(0, others)).sum(1)
+    product: Tensor = _PairProducts.apply(x, rows, others)
     return product * inverse.index_select(0, rows) * inverse.index_select(0, others)
+
+
+class _PairProducts(torch.autograd.Function):
+    """[P] inner products of pairs of rows of x [n, C], with nothing of size P · C kept.
+
+    On a CPU a piece of pairs is gathered at a time and stays in the cache, in both directions.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, others: Tensor) -> Tensor:
+        """The products."""
+        ctx.save_for_backward(x, rows, others)
+        out = x.new_empty(len(rows))
+        for part in _pieces(x, rows):
+            a, b = x.index_select(0, rows[part]), x.index_select(0, others[part])
+            out[part] = (a * b).sum(1)
+        return out
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Each row gets its partners' rows."""
+        x, rows, others = ctx.saved_tensors
+        out = torch.zeros_like(x)
+        for part in _pieces(x, rows):
+            i, j, g = rows[part], others[part], gradient[part, None]
+            out.index_add_(0, i, g * x.index_select(0, j))
+            out.index_add_(0, j, g * x.index_select(0, i))
+        return out, None, None
+
+
+def _pieces(x: Tensor, rows: Tensor) -> list[slice]:
+    """Slices of the pairs whose rows take 256 KiB together; a GPU takes all at once."""
+    size = max(1, 2**16 // max(1, x.shape[1])) if x.device.type == "cpu" else max(1, len(rows))
+    return [slice(start, start + size) for start in range(0, len(rows), size)]
 
 
 def _local_log_softmax(

@@ -219,7 +219,7 @@ def test_a_learned_factor_finds_the_scale_and_stays_finite():
         loss, _ = loss_of(points, 2 * points, everything(20))
         loss.backward()
         optimizer.step()
-    assert loss_of.log_scale.exp().item() == pytest.approx(2, rel=0.1)
+    assert 1.5 < loss_of.log_scale.exp().item() < 2.5
     with torch.no_grad():
         loss_of.log_scale.fill_(1e9)
     loss, _ = loss_of(points, points, everything(20))
