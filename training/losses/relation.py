@@ -152,7 +152,7 @@ def _each_pair_once(neighbours: NeighbourTable) -> tuple[Tensor, Tensor]:
 def _cosines(x: Tensor, rows: Tensor, others: Tensor) -> Tensor:
     """[P] cosine of rows of x [n, C]; towards 0 for rows shorter than 0.001."""
     inverse = x.square().sum(1).clamp(min=1e-6).rsqrt()
-    product: Tensor = _PairProducts.apply(x, rows, others)
+    product: Tensor = _PairProducts.apply(x, rows, others)  # type: ignore[no-untyped-call]
     return product * inverse.index_select(0, rows) * inverse.index_select(0, others)
 
 
@@ -173,7 +173,7 @@ class _PairProducts(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """Each row gets its partners' rows."""
         x, rows, others = ctx.saved_tensors

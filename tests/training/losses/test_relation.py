@@ -154,6 +154,19 @@ def test_where_nothing_counts_the_loss_is_zero_and_in_the_graph(loss):
     assert zero_in_graph(loss(alone, draw(1, 3, C_T), lonely.neighbours), alone)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_wide_features_are_gathered_in_pieces_with_the_same_result(loss):
+    stage, student, teacher = example()
+    results = []
+    for width in (C_S, 2**14):  # four pairs a piece
+        x = student.clone().requires_grad_()
+        wide = torch.nn.functional.pad(x, (0, width - C_S))
+        value = loss(wide, teacher, stage.neighbours)
+        value.backward()
+        results.append((value.detach(), x.grad))
+    torch.testing.assert_close(*results)
+
+
 def test_one_neighbour_is_no_structure():
     pair = make_stage(scans=1, voxels=40, extent=6)
     rows = pair.neighbours.output_rows[:1], pair.neighbours.input_rows[:1]
