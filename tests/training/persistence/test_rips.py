@@ -104,7 +104,7 @@ def test_the_spanning_tree_is_h0(n, seed, whole, windowed):
 @pytest.mark.parametrize("max_dimension", [0, 1, 2])
 @pytest.mark.parametrize("quantiles", [(0.0, 1.0), (0.05, 0.4)])
 def test_gradients_equal_finite_differences(max_dimension, quantiles):
-    points = torch.from_numpy(clouds.sphere(14) + 0.05 * clouds.gaussian(14, 3))
+    points = torch.from_numpy(clouds.sphere(16) + 0.05 * clouds.gaussian(16, 3))
 
     def values(x):
         return Filtration(x, max_dimension, quantiles).diagrams()
