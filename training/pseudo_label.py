@@ -20,7 +20,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,8 @@ def label(
         scan = job.entry.load()
         none = np.zeros(len(scan), np.uint8)
         scan = packable(convention.apply(scan, none)[0])
+        if scan.intensity is None:  # as the network was trained to see it, or it refuses
+            scan = replace(scan, intensity=labeller.segmenter.intensity(scan))
         if not len(scan):
             raise InputError(f"{job.name}: no point within 255 m; leave it out with --match")
         linked = (

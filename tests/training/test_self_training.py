@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from pointdistill_ros.checkpoint import save_checkpoint
 from pointdistill_ros.datasets.pseudo import PseudoScans
-from pointdistill_ros.errors import ConfigError, InputError
+from pointdistill_ros.errors import ConfigError, InputError, ScanError
 from pointdistill_ros.protocols.labellers import labeller
 from pointdistill_ros.protocols.views import PLAIN, QUARTER_TURNS
 from pointdistill_ros.scan import LidarScan
@@ -271,6 +271,19 @@ def test_what_does_not_fit_is_named(command, tmp_path):
         command("--soft", "20")
     with pytest.raises(InputError, match="a scan 0_kitti is there twice"):
         command(more=[tmp_path / "data/unlabelled/0_kitti.npz"])
+
+
+def test_scans_without_intensity_look_as_in_training(command, tmp_path):
+    for missing in (0.25, None):
+        meta = tiny_meta(missing=missing)
+        save_checkpoint(tmp_path / "tiny.safetensors", tiny_network(), meta)
+        np.save(tmp_path / "data/unlabelled/bare.npy", cloud().xyz)
+        if missing is None:
+            with pytest.raises(ScanError, match="needs intensity"):
+                command("--match", "bare")
+        else:
+            command("--match", "bare")
+            assert set(PseudoScans(tmp_path / "out", 0)[0][0].intensity) == {np.float32(0.25)}
 
 
 def test_scans_of_one_drive_are_one_place(command, tmp_path):
