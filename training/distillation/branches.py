@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from training.losses.weighting import alpha_factor
+from training.losses.weighting import bound_gradient
 
 
 def branch(feature: Tensor, alphas: Sequence[float | None]) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -53,8 +53,7 @@ class _Branch(torch.autograd.Function):
             gradient = other
             ctx.record[k, 0], ctx.record[k, 1] = gradient.float().norm(), 1.0
             if alpha is not None and main is not None:
-                factor = alpha_factor(main, gradient, alpha)
+                gradient, factor = bound_gradient(main, gradient, alpha)
                 ctx.record[k, 1] = factor
-                gradient = (gradient * factor.to(gradient.dtype)).where(factor > 0, 0)
             total = gradient if total is None else total + gradient
         return total, None, None
