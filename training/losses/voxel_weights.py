@@ -75,4 +75,5 @@ def finite_rows(student: Tensor, teacher: Tensor) -> Tensor:
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Σ w x / Σ w of values and weights ≥ 0, both [n]; 0 where all weights are."""
-    return (values * weights).sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    total = weights.sum()
+    return (values * weights).sum() / total.where(total > 0, 1)  # 1 / tiny · λ would be infinite
