@@ -65,9 +65,7 @@ class Camera:
             raise ConfigError("camera: projection must be 3×4 numbers, its left part invertible")
         if not np.allclose(p[2, :3], (0, 0, 1), atol=1e-6):
             raise ConfigError("camera: the last row of the projection must be 0 0 1 and a number")
-        rigid = t.shape == (4, 4) and np.isfinite(t).all()
-        rigid = rigid and np.allclose(t[:3, :3] @ t[:3, :3].T, np.eye(3), atol=1e-3)
-        if not (rigid and np.linalg.det(t[:3, :3]) > 0 and np.allclose(t[3], (0, 0, 0, 1))):
+        if not _is_rigid(t):
             raise ConfigError("camera: lidar_to_camera must be a 4×4 rotation and translation")
         if min(self.width, self.height) < 1:
             raise ConfigError(f"camera: an image of {self.width}×{self.height} pixels is none")
@@ -147,6 +145,15 @@ class Camera:
         agreement = depth_agreement(depth, nearest)
         seen = agreement > 0
         return Sight(point[seen], row[seen], column[seen], depth[seen], agreement[seen])
+
+
+def _is_rigid(transform: Array) -> bool:
+    """Whether a matrix is a rotation and a translation, as far as printed calibrations are."""
+    if transform.shape != (4, 4) or not np.isfinite(transform).all():
+        return False
+    turn = transform[:3, :3]
+    orthogonal = np.allclose(turn @ turn.T, np.eye(3), atol=1e-3)
+    return bool(orthogonal and np.linalg.det(turn) > 0 and np.allclose(transform[3], (0, 0, 0, 1)))
 
 
 def nearest_depth(

@@ -114,8 +114,7 @@ class _Residual(nn.Module):
         super().__init__()
 
         def convolution() -> nn.Conv2d:
-            reach = {"padding": dilation, "dilation": dilation}
-            return nn.Conv2d(width, width, 3, bias=False, **reach)
+            return nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
 
         self.body = nn.Sequential(
             convolution(), _norm(width), nn.ReLU(), convolution(), _norm(width)

@@ -47,7 +47,8 @@ def kitti_camera(width: int = 620, height: int = 188) -> Camera:
     horizon at 49 % of the height of 376 rows, 8 cm below and 6 cm beside the lidar.
     """
     focal = 719.0 * width / 1241
-    intrinsics = [[focal, 0, 0.489 * width], [0, focal, 0.4925 * height], [0, 0, 1]]
+    intrinsics = np.diag([focal, focal, 1.0])
+    intrinsics[:2, 2] = 0.489 * width, 0.4925 * height
     mounting = np.eye(4)
     mounting[:3, :3] = [[0, -1, 0], [0, 0, -1], [1, 0, 0]]
     mounting[:3, 3] = -mounting[:3, :3] @ (0.27, 0.06, -0.08)
