@@ -96,7 +96,7 @@ setup(
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",  # ROS Jazzy and Kilted on Ubuntu 24.04 carry 1.26
-        "gudhi>=3.10",
+        "gudhi>=3.13,<3.14",
         "safetensors>=0.4.5",
         "PyYAML>=6",
         "pydantic>=2.7",
