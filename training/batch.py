@@ -52,12 +52,12 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device; copies overlap with work where memory is pinned."""
-        moved: Batch = _map_tensors(self, lambda t: t.to(device, non_blocking=True))
+        moved: Batch = map_tensors(self, lambda t: t.to(device, non_blocking=True))
         return moved
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory (what torch's loaders call)."""
-        pinned: Batch = _map_tensors(self, Tensor.pin_memory)
+        pinned: Batch = map_tensors(self, Tensor.pin_memory)
         return pinned
 
 
@@ -79,7 +79,7 @@ def collate(
     intensity, and the labels of a voxel's points are met as often as they occur. The majority would
     be another label in 0.13 % (0.1 m) or 0.26 % (0.15 m) of the voxels of SemanticKITTI.
     """
-    to_voxels, to_pyramid = _geometry(compiled)
+    to_voxels, to_pyramid = geometry_builders(compiled)
     coords, batch, features, targets = [], [], [], []
     for i, points in enumerate(samples):
         voxels = to_voxels(points.xyz, grid_size, rng)
@@ -108,7 +108,7 @@ def collate(
 
 
 @cache
-def _geometry(compiled: bool) -> tuple[Callable[..., Voxels], Callable[..., VoxelPyramid]]:
+def geometry_builders(compiled: bool) -> tuple[Callable[..., Voxels], Callable[..., VoxelPyramid]]:
     """What makes voxels and pyramids; without the compiled library only the speed differs."""
     if compiled:
         from training.compiled import geometry, voxels
@@ -121,14 +121,14 @@ def _geometry(compiled: bool) -> tuple[Callable[..., Voxels], Callable[..., Voxe
     return voxelise, build_pyramid
 
 
-def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Nested dataclasses and tuples with ``change`` applied to every tensor in them."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple):
-        return tuple(_map_tensors(item, change) for item in value)
+        return tuple(map_tensors(item, change) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
-        parts = {f.name: _map_tensors(getattr(value, f.name), change) for f in fields(value)}
+        parts = {f.name: map_tensors(getattr(value, f.name), change) for f in fields(value)}
         return replace(value, **parts)
     return value
 

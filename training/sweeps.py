@@ -24,7 +24,7 @@ from pointdistill_ros.errors import ScanError
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.pyramid import VoxelPyramid, draw_permutation
 from pointdistill_ros.model.voxels import Voxels
-from training.batch import Batch, BatchStream, _geometry, _map_tensors
+from training.batch import Batch, BatchStream, geometry_builders, map_tensors
 from training.sources import SourceMix
 from training.transforms import LabelledPoints, azimuth, estimate_rings
 
@@ -46,12 +46,12 @@ class SweptBatch:
 
     def to(self, device: torch.device | str) -> SweptBatch:
         """The batch on another device."""
-        moved: SweptBatch = _map_tensors(self, lambda t: t.to(device, non_blocking=True))
+        moved: SweptBatch = map_tensors(self, lambda t: t.to(device, non_blocking=True))
         return moved
 
     def pin_memory(self) -> SweptBatch:
         """The batch in page-locked memory (what torch's loaders call)."""
-        pinned: SweptBatch = _map_tensors(self, Tensor.pin_memory)
+        pinned: SweptBatch = map_tensors(self, Tensor.pin_memory)
         return pinned
 
 
@@ -118,7 +118,7 @@ def collate_sweeps(
     come before others, and the first one represents its voxel.
     Raises ScanError for a sample without points of the own sweep.
     """
-    to_voxels, to_pyramid = _geometry(compiled)
+    to_voxels, to_pyramid = geometry_builders(compiled)
     coords, features, targets, own = [], [], [], []
     for points in samples:
         sweep = points.columns.get(SWEEP)
