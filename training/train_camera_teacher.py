@@ -36,7 +36,8 @@ from pointdistill_ros.io.atomic import atomic_path  # noqa: E402
 from pointdistill_ros.labels import LabelSet  # noqa: E402
 from training.camera.fit import FitConfig, fit, measure  # noqa: E402
 from training.camera.network import CameraNet, CameraNetConfig  # noqa: E402
-from training.camera.samples import CameraSamples, ProjectedSamples, RenderedSamples  # noqa: E402
+from training.camera.rendered import RenderedSamples  # noqa: E402
+from training.camera.samples import CameraSamples, ProjectedSamples  # noqa: E402
 from training.camera.weights import save_camera_teacher  # noqa: E402
 from training.checkpoints import Checkpoints  # noqa: E402
 from training.opening import CachedScans  # noqa: E402

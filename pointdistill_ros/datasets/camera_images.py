@@ -23,6 +23,7 @@ from pointdistill_ros.datasets.cameras import Array, Camera
 from pointdistill_ros.datasets.labelled import LabelledScans
 from pointdistill_ros.datasets.packed import PackedScans
 from pointdistill_ros.datasets.semantic_kitti import SemanticKitti
+from pointdistill_ros.datasets.simulated import SimulatedStreets
 from pointdistill_ros.errors import ConfigError, InputError
 
 FrameKey = tuple[str, int]
@@ -139,6 +140,8 @@ def frame_of(scans: LabelledScans, i: int) -> FrameKey | None:
     if isinstance(inner, PackedScans) and inner.convention.dataset == "SemanticKITTI":
         entry = inner.entries[i]
         return str(entry["sequence"]), int(entry["frame"])
+    if isinstance(inner, SimulatedStreets):
+        return inner.sequences[i], i % inner.frames * inner.stride
     if isinstance(inner, SemanticKitti) and inner.paths[i].stem.isdigit():
         return inner.sequences[i], int(inner.paths[i].stem)
     return None

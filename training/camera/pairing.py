@@ -11,7 +11,7 @@ represents it is. Points of other clouds have 0 in both columns: no image shows 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pointdistill_ros.datasets.camera_images import CameraImages, FrameKey
+from pointdistill_ros.datasets.camera_images import CameraImage, FrameKey, frame_of
 from pointdistill_ros.datasets.cameras import Camera
 from training.camera.atlas import CameraAtlas
+from training.sources import SourceMix
 from training.transforms.points import LabelledPoints
 
 CELL = "camera_cell"
@@ -67,7 +68,7 @@ class ScanPairing:
         self.cameras, self.atlas = dict(cameras), atlas
 
     @classmethod
-    def of(cls, images: CameraImages, atlas: CameraAtlas) -> ScanPairing:
+    def of(cls, images: Mapping[FrameKey, CameraImage], atlas: CameraAtlas) -> ScanPairing:
         """For the images that an atlas was made of; reads each once. Raises InputError."""
         return cls({key: images[key].camera for key in atlas.keys}, atlas)
 
@@ -76,6 +77,21 @@ class ScanPairing:
         if key is None or key not in self.cameras:
             return {}
         return camera_columns(xyz, self.cameras[key], self.atlas, key)
+
+
+class CameraMix(SourceMix):
+    """A SourceMix whose points carry the columns of the images that show them."""
+
+    pairing: ScanPairing | None = None
+    """Set it after construction; without, nothing is paired."""
+
+    def _points(self, k: int, i: int) -> LabelledPoints:
+        points = super()._points(k, i)
+        if self.pairing is None:
+            return points
+        key = frame_of(self._sources[k].scans, i)
+        columns = self.pairing.columns(key, points.xyz)
+        return replace(points, columns={**points.columns, **columns}) if columns else points
 
 
 def camera_pairs(samples: Sequence[LabelledPoints]) -> CameraPairs:

@@ -2,31 +2,25 @@
 """What a camera teacher is trained on: images whose pixels have a class, some or all of them.
 
 - ProjectedSamples: real images; the pixels that show a labelled point have its class
-- RenderedSamples: simulated streets; every pixel but the sky has one, exactly
+- simulated streets, in which every pixel but the sky has one: rendered.py
 - ``crop``: what augmentation does to both; image and classes stay in register
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-import pointdistill_ros.simulation.camera
 from pointdistill_ros.datasets.camera_images import CameraImage, FrameKey, frame_of
 from pointdistill_ros.datasets.cameras import Camera
 from pointdistill_ros.datasets.labelled import LabelledScans
-from pointdistill_ros.datasets.simulated import _fingerprint as simulator_fingerprint
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.io.atomic import atomic_path
-from pointdistill_ros.labels import UNLABELLED, LabelSet
-from pointdistill_ros.simulation.camera import FilmedDrive, kitti_camera
+from pointdistill_ros.labels import UNLABELLED
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,69 +78,6 @@ class ProjectedSamples:
         scan, labels = self.scans[index]
         image = self.images[key]
         return CameraSample(image.pixels, projected_labels(scan.xyz, labels, image.camera))
-
-
-class RenderedSamples:
-    """Pictures of the simulated streets of some seeds, rendered once and kept in ``cache``."""
-
-    label_set = LabelSet.named("semantic-kitti")
-
-    def __init__(
-        self,
-        cache: Path,
-        seeds: Sequence[int],
-        frames: int = 3,
-        stride: int = 25,
-        camera: Camera | None = None,
-    ) -> None:
-        """Every street gives ``frames`` pictures, ``stride`` turns apart; a seed is a street."""
-        self.seeds, self.frames, self.stride = tuple(seeds), frames, stride
-        self.camera = kitti_camera() if camera is None else camera
-        self.folder = cache / _fingerprint(self.camera, self._turns)
-        self._last: tuple[int, FilmedDrive] | None = None
-
-    def __len__(self) -> int:
-        return len(self.seeds) * self.frames
-
-    def __getitem__(self, i: int) -> CameraSample:
-        """Picture i and its classes. Raises InputError where a kept file is damaged."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"picture {i} of {len(self)}")
-        seed, turn = self.seeds[i // self.frames], i % self.frames * self.stride
-        path = self.folder / f"{seed:06d}_{turn:04d}.npz"
-        if not path.is_file():
-            picture = self._drive(seed).picture(turn, self.camera)
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, pixels=picture.pixels, labels=picture.labels)
-            return CameraSample(picture.pixels, picture.labels)
-        try:
-            with np.load(path) as data:
-                return CameraSample(data["pixels"], data["labels"])
-        except Exception as error:  # numpy and zipfile each raise their own kinds
-            raise InputError(f"{path}: not a rendered picture ({error}); delete it") from error
-
-    def _drive(self, seed: int) -> FilmedDrive:
-        if self._last is None or self._last[0] != seed:
-            self._last = seed, FilmedDrive(seed, self._turns)
-        return self._last[1]
-
-    @property
-    def _turns(self) -> int:
-        """Length of a drive; a longer one is another street."""
-        return (self.frames - 1) * self.stride + 1
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": None}  # a street is large, and quickly built again
-
-
-def _fingerprint(camera: Camera, turns: int) -> str:
-    """Changes with the simulator, the camera and the length of the drives."""
-    digest = hashlib.sha256(simulator_fingerprint().encode())
-    for path in sorted(Path(pointdistill_ros.simulation.camera.__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    digest.update(camera.matrix.tobytes())
-    digest.update(f"{camera.width} {camera.height} {turns}".encode())
-    return digest.hexdigest()[:12]
 
 
 def crop(sample: CameraSample, width: int, rng: Generator) -> CameraSample:

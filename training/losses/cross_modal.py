@@ -11,6 +11,7 @@ other by KL divergence, with Hinton's temperature; the second 2DPASS (Yan et al.
 2207.04397), in which image features are distilled into a lidar network that runs without a camera,
 with the linear map and the norms of feature.py in place of its fusion.
 
+- the λ, other than 0, are applied where all terms meet (weighting.py)
 - the teacher's side is constant; a voxel without a pair gets no gradient from here
 - cells where the 2D teacher is less sure than ``min_confidence`` count for nothing
 - in the deployed network nothing of this is left: A belongs to training alone
@@ -83,7 +84,7 @@ class CrossModalDistillation(nn.Module):
     def forward(
         self, features: Tensor, logits: Tensor, pairs: CameraPairs, atlas: CameraAtlas
     ) -> dict[str, Tensor]:
-        """Terms ``camera_scores`` and ``camera_features``, scalars times their weight.
+        """Terms ``camera_scores`` and ``camera_features``, scalars without their weights.
 
         features: float [N, C] and logits: float [N, classes] of the student's finest voxels. A term
         is there where it weighs something. Without a pair it is 0 and still part of the graph.
@@ -98,7 +99,7 @@ class CrossModalDistillation(nn.Module):
         terms = {}
         if config.scores:
             seen = logits.index_select(0, pairs.voxels)
-            terms["camera_scores"] = config.scores * soft_target_loss(
+            terms["camera_scores"] = soft_target_loss(
                 seen, answer.logits, config.temperature, weights=weights
             )
         if self.projection is not None:
@@ -107,7 +108,7 @@ class CrossModalDistillation(nn.Module):
                     f"cross-modal: built for {self.projection.out_features} image features, the "
                     f"camera teacher gives {answer.features.shape[1]}"
                 )
-            terms["camera_features"] = config.features * feature_loss(
+            terms["camera_features"] = feature_loss(
                 features.index_select(0, pairs.voxels),
                 answer.features,
                 self.projection,

@@ -10,20 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pointdistill_ros.datasets.camera_images import frame_of
 from pointdistill_ros.datasets.cameras import Camera
+from pointdistill_ros.datasets.simulated import SimulatedStreets
 from pointdistill_ros.errors import ConfigError, InputError
 from pointdistill_ros.labels import LabelSet
 from training import train_camera_teacher
 from training.camera.fit import FitConfig, class_weights, fit, measure, pixel_loss
 from training.camera.network import CameraNet, CameraNetConfig
-from training.camera.samples import (
-    CameraSample,
-    RenderedSamples,
-    crop,
-    projected_labels,
-)
+from training.camera.rendered import RenderedSamples, StreetImages
+from training.camera.samples import CameraSample, crop, projected_labels
 from training.camera.weights import load_camera_teacher
 from training.checkpoints import Checkpoints
+from training.opening import CachedScans
 
 TINY = CameraNetConfig(3, (8, 8, 8, 8), (0, 0, 0), 8)
 FIT = FitConfig(steps=4, batch=2, width=32, save_every=2, learning_rate=0.02)
@@ -149,7 +148,7 @@ class Street:
 
 def test_pictures_are_rendered_once_and_kept(tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr("training.camera.samples.FilmedDrive", partial(Street, built=built))
+    monkeypatch.setattr("training.camera.rendered.FilmedDrive", partial(Street, built=built))
     samples = RenderedSamples(tmp_path, [4, 9], frames=2, stride=10)
     assert [int(samples[i].labels[0, 0]) for i in range(4)] == [4, 14, 9, 19]
     assert built == [(4, 11), (9, 11)]
@@ -164,6 +163,21 @@ def test_pictures_are_rendered_once_and_kept(tmp_path, monkeypatch):
         again[0]
     with pytest.raises(IndexError):
         again[4]
+
+
+def test_pictures_belong_to_the_scans_of_the_same_streets(tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr("training.camera.rendered.FilmedDrive", partial(Street, built=built))
+    streets = SimulatedStreets(None, [4, 9], 2, 10, ("hdl64e", "hdl32e"))
+    images = StreetImages(streets, tmp_path)
+    keys = [frame_of(CachedScans(streets, 0), i) for i in range(4)]
+    assert list(images) == keys
+    assert keys[:3] == [("hdl64e_000004", 0), ("hdl64e_000004", 10), ("hdl32e_000009", 0)]
+    assert [int(images[key].pixels[0, 0, 0]) for key in keys] == [4, 14, 9, 19]
+    assert built == [(4, 11), (9, 11)]
+    assert ("hdl64e_000004", 20) not in images
+    with pytest.raises(KeyError):
+        images["hdl64e_000004", 20]
 
 
 def write_recordings(root):

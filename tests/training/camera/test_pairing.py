@@ -8,9 +8,18 @@ import torch
 from pointdistill_ros.datasets.camera_images import CameraImage
 from pointdistill_ros.datasets.cameras import Camera
 from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.model.voxels import voxelise
+from pointdistill_ros.scan import LidarScan
 from training.camera.atlas import CameraAtlas, as_batch
-from training.camera.pairing import AGREEMENT, CELL, ScanPairing, camera_columns, camera_pairs
+from training.camera.pairing import (
+    AGREEMENT,
+    CELL,
+    CameraMix,
+    ScanPairing,
+    camera_columns,
+    camera_pairs,
+)
 from training.camera.teacher import ImageAnswer
 from training.transforms import LabelledPoints, concatenate, flip, paste_objects, rotate
 
@@ -147,6 +156,38 @@ def test_a_voxel_is_paired_as_the_point_that_represents_it_was_measured():
         start, _, across = atlas.places[key]
         assert int(cell) == start + i * across + j
         assert float(weight) == agreement
+
+
+class Scans:
+    """A data set, or half of one: some of its scans have an image."""
+
+    label_set = LabelSet.named("semantic-kitti")
+    sequences = ("00", "00")
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        points = cloud(i)
+        xyz = points.xyz.copy()
+        xyz[5] = np.nan
+        return LidarScan(xyz, points.intensity), points.labels
+
+
+def test_scans_come_with_their_columns(atlas, monkeypatch):
+    monkeypatch.setattr("training.camera.pairing.frame_of", lambda scans, i: (B, None)[i])
+    mix = CameraMix([(Scans(), 1.0)])
+    assert mix._points(0, 0).columns == {}
+    mix.pairing = ScanPairing.of(IMAGES, atlas)
+    points = mix._points(0, 0)
+    assert len(points) == 1999  # one was not finite
+    expected = camera_columns(points.xyz, IMAGES[B].camera, atlas, B)
+    for name, column in expected.items():
+        np.testing.assert_array_equal(points.columns[name], column)
+    assert points.columns[CELL].any()
+    assert mix._points(0, 1).columns == {}
+    drawn = mix.draw(np.random.default_rng(0))
+    assert len(drawn) == 1999
 
 
 def test_a_batch_without_images_has_no_pairs():
