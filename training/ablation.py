@@ -13,7 +13,7 @@ from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
 
-from pointdistill_ros.errors import ConfigError, one_line_errors  # noqa: E402
+from pointdistill_ros.errors import ConfigError, InputError, one_line_errors  # noqa: E402
 from pointdistill_ros.evaluation.progress import progress  # noqa: E402
 from pointdistill_ros.protocols.labellers import PROTOCOLS  # noqa: E402
 from training.ablations.cell import Cell, cells  # noqa: E402
@@ -25,7 +25,7 @@ from training.ablations.report import Facts, write_report  # noqa: E402
 from training.ablations.shard import prepare, take_gpu, turn  # noqa: E402
 from training.ablations.table import collect  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
-from training.environment import command, revision  # noqa: E402
+from training.environment import anonymous_command, revision  # noqa: E402
 from training.interrupt import Interrupted, InterruptGuard  # noqa: E402
 
 EXAMPLES = """\
@@ -55,7 +55,7 @@ def ablate(args: argparse.Namespace, guard: InterruptGuard) -> int:
     every = cells(plan, found, out, args.teacher)
     chosen = _chosen(plan, every, args)
     scope = Scope(args.data is not None, args.drives)
-    facts = Facts(path.stem, command(), revision(), budget(found), args.drives)
+    facts = Facts(path.stem, anonymous_command(), revision(), budget(found), args.drives)
 
     def report() -> None:
         with turn(out / ".report"):
@@ -77,7 +77,10 @@ def ablate(args: argparse.Namespace, guard: InterruptGuard) -> int:
                     _say(f"{cell.name}: measuring, {protocol.upper()}")
                     with progress() as bar:
                         measure(cell, protocol, scope, parts, bar)
-            report()
+            try:
+                report()
+            except InputError as error:  # no fault of this cell
+                _say(f"no report: {error}")
 
         work_off(chosen, is_done, work, _say)
     report()

@@ -35,8 +35,8 @@ VIEWS: dict[int, tuple[View, ...]] = {
 }
 """Test-time augmentation by number of views. Scales are worth more than turns and than every point:
 four scans of SemanticKITTI 07 and 10, one student, mean mIoU and CPU seconds a scan: 1 view 0.556,
-0.5; four turns 0.581, 1.7; the 4 here 0.593, 2.0; the 10 here 0.597, 4.3; P3 0.579, 15.8. The 4 were
-the best of 11 sets on these very scans: their own figure is optimistic."""
+0.5; four turns 0.581, 1.7; the 4 here 0.593, 2.0; the 10 here 0.597, 4.3; P3 0.579, 15.8. The 4
+were the best of 11 sets on these very scans: their own figure is optimistic."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ def make_loss(config: TrainConfig, mix: SourceMix, fabric: Fabric) -> Loss:
 def task_loss(config: TrainConfig, mix: SourceMix, device: torch.device) -> TaskLoss:
     """Cross entropy and Lovász in the classes of the batch's head."""
     sets = {head: targets.to(device) for head, targets in mix.sets.items()}
-    weights = {head: class_weights(mix, config.class_balance, head) for head in mix.heads}
+    weights = {head: target_weights(mix, config.class_balance, head) for head in mix.heads}
     weights = {h: None if w is None else w.to(device) for h, w in weights.items()}
 
     def loss(logits: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -57,10 +57,16 @@ def task_loss(config: TrainConfig, mix: SourceMix, device: torch.device) -> Task
     return loss
 
 
-def class_weights(mix: SourceMix, balance: float, head: str | None = None) -> Tensor | None:
-    """[C] frequency^-balance with mean 1 over the classes that occur; None for balance 0."""
+def target_weights(mix: SourceMix, balance: float, head: str | None = None) -> Tensor | None:
+    """[T] frequency^-balance of the targets, mean 1 over the classes that occur; None for 0.
+
+    A union is as frequent as its members together: were it to weigh their mean, building or fence
+    or pole would count twice as much as building.
+    """
     if balance == 0:
         return None
+    members = mix.sets[head or mix.heads[0]].members.double().numpy()  # [T, C]
     counts = mix.class_counts(head)
-    weights = np.maximum(counts, 1.0) ** -balance * (counts > 0)
-    return torch.from_numpy(weights / weights[counts > 0].mean()).float()
+    weights = np.maximum(members @ counts, 1.0) ** -balance * (members @ counts > 0)
+    exact = weights[: len(counts)]
+    return torch.from_numpy(weights / exact[counts > 0].mean()).float()

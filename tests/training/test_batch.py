@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
 import pickle
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from pointdistill_ros.config import load_config
 from pointdistill_ros.labels import LabelSet
@@ -13,7 +16,7 @@ from training.config import TrainConfig
 from training.data_config import AugmentConfig
 from training.networks import model_config
 from training.sources import SourceMix
-from training.supervised import class_weights
+from training.supervised import target_weights
 from training.transforms import LabelledPoints
 
 from ..tiny import tiny_config
@@ -144,19 +147,30 @@ def test_batches_move_between_devices_with_all_their_tensors():
     assert batch.features.device.type == "cpu"
 
 
-def test_rare_classes_weigh_more_and_absent_ones_nothing():
+def test_rare_targets_weigh_more_and_absent_ones_nothing():
+    members = torch.eye(4, dtype=torch.bool)
+    unions = torch.tensor([[True, True, False, False], [False, False, True, True]])
+
     class Counted:
+        heads = ("common",)
+        sets: ClassVar = {"common": SimpleNamespace(members=torch.cat([members, unions]))}
+
         def class_counts(self, head=None):
             return np.array([1_000_000, 10_000, 0, 0])
 
-    weights = class_weights(Counted(), 0.5)
+    weights = target_weights(Counted(), 0.5)
     assert weights[1] / weights[0] == pytest.approx(10, rel=0.02)
-    assert weights[2:].tolist() == [0, 0]
-    assert class_weights(Counted(), 0) is None
+    assert weights[:2].mean() == pytest.approx(1)
+    assert weights[2:4].tolist() == [0, 0]
+    assert weights[4] == pytest.approx(weights[0].item(), rel=0.01)  # as frequent as both
+    assert weights[5] == 0
+    assert target_weights(Counted(), 0) is None
 
 
 @pytest.mark.parametrize(
-    "path", sorted(config_path("training").rglob("*.yaml")), ids=lambda p: p.stem
+    "path",
+    sorted(config_path("training").glob("[st]*/*.yaml")),  # students and teachers
+    ids=lambda p: f"{p.parent.name}-{p.stem}",
 )
 def test_shipped_recipes_parse(path):
     config = load_config(TrainConfig, path)

@@ -61,10 +61,8 @@ def _differences(axes: Axes, rows: Sequence[RowResult], protocol: str, name: str
             continue
         each = [100 * v for v in found.spread.values.values()]
         axes.plot(each, [y] * len(each), "o", color=_SEED, markersize=4)
-        if name == SIMULATED:
-            interval = found.over_seeds_and_streets or found.over_streets
-        else:
-            interval = found.t_interval
+        many = name == SIMULATED
+        interval = found.over_seeds_and_streets if many else found.t_interval
         if interval:
             _line(axes, interval, y)
         axes.plot([100 * found.spread.mean], [y], "D", color=_MEAN, markersize=5)
@@ -85,10 +83,10 @@ def _costs(axes: Axes, rows: Sequence[RowResult]) -> None:
     for y, row in enumerate(rows):
         if row.step_ratio:
             axes.barh(y, row.step_ratio.mean, 0.55, color=_COST)
-            axes.text(
-                row.step_ratio.mean, y, f" {row.step_ratio.mean:.2f}", va="center", fontsize=8
-            )
+            edge = axes.get_yaxis_transform()
+            text = f"{row.step_ratio.mean:.2f}"
+            axes.text(1, y, text, transform=edge, ha="right", va="center", fontsize=8)
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xlim(0, 1.15 * max([1.2, *(r.step_ratio.mean for r in rows if r.step_ratio)]))
+    axes.set_xlim(0, 1.2 * max([1.0, *(r.step_ratio.mean for r in rows if r.step_ratio)]))
     axes.set_title("cost of a step", fontsize=9)
     axes.set_xlabel("seconds per step ÷ those of\nthe row compared with", fontsize=8)

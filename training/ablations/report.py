@@ -11,6 +11,7 @@ from typing import Any
 
 from pointdistill_ros.evaluation.bootstrap import MIN_SCENES
 from pointdistill_ros.io.atomic import atomic_path
+from pointdistill_ros.protocols.labellers import DESCRIPTIONS, ProtocolName
 from training.ablations.intervals import MIN_SEEDS, Interval, most_coverage
 from training.ablations.measure import MAIN_FIGURE, SIMULATED
 from training.ablations.plot import save_plot
@@ -75,14 +76,17 @@ def _rows(results: Results) -> Iterator[str]:
     yield from _table(["row", "compared with", "what it is"], noted)
 
 
-def _figures(results: Results, protocol: str) -> Iterator[str]:
+def _figures(results: Results, protocol: ProtocolName) -> Iterator[str]:
     """Mean ± deviation of every figure."""
     names = _names(results, protocol)
     yield from (f"## Figures, {protocol.upper()}", "")
     if not names:
         yield from ("Nothing measured yet.", "")
         return
-    yield from ("In %, mean ± standard deviation over the seeds; mIoU unless said otherwise.", "")
+    yield f"{protocol.upper()}: {DESCRIPTIONS[protocol]}. In %, mean ± standard deviation over the"
+    yield f"seeds. {MAIN_FIGURE.capitalize()}: mean of the mIoUs of SemanticKITTI 07 and 10;"
+    yield "accuracy: mean of their accuracies; else mIoU, of the classes with enough points."
+    yield ""
     rows = [
         [r.row.name, str(_seeds(r, protocol)), *(_share(r.figures[protocol].get(n)) for n in names)]
         for r in results.rows
@@ -175,7 +179,8 @@ def _meaning(results: Results, facts: Facts) -> Iterator[str]:
     if facts.drives >= MIN_SCENES:
         yield (
             "- Over streets: other streets of the simulator, the same for both rows; the networks "
-            "stay. Over seeds and streets: both are drawn."
+            "stay. Over seeds and streets: both are drawn; with few seeds it is as narrow as the "
+            "bootstrap over seeds."
         )
     elif facts.drives:
         yield f"- Over streets: {facts.drives} streets; below {MIN_SCENES} there is no interval."
@@ -213,11 +218,13 @@ def _plus_minus(spread: Spread | None, unit: float, digits: int) -> str:
 def _difference(difference: Difference | None) -> str:
     if difference is None:
         return NONE
-    return f"{_signed(difference.spread.mean)} {_points(difference.interval)}".strip(f" {NONE}")
+    return f"{_signed(difference.spread.mean)} {_points(difference.interval)}".removesuffix(
+        f" {NONE}"
+    )
 
 
 def _signed(share: float) -> str:
-    return f"{100 * share:+.2f}"
+    return f"{round(100 * share, 2) + 0.0:+.2f}"  # no −0.00
 
 
 def _points(interval: Interval | None) -> str:

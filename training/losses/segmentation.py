@@ -64,22 +64,21 @@ def union_cross_entropy(
     logits: Tensor,
     targets: Tensor,
     members: Tensor,
-    class_weights: Tensor | None = None,
+    weights: Tensor | None = None,
     ignore: int = IGNORE,
 ) -> Tensor:
     """Weighted mean of −log Σ p over the classes that a target allows.
 
-    logits float32 [N, C]; targets int64 [N], rows of members bool [T, C] or ``ignore``. A union
-    weighs the mean of its members' class_weights [C]. With exact targets it is torch's cross
-    entropy. Without a labelled voxel the result is 0 and still part of the graph.
+    logits float32 [N, C]; targets int64 [N], rows of members bool [T, C] or ``ignore``; weights
+    float [T] of the targets, None = equal. With exact targets it is torch's cross entropy. Without
+    a labelled voxel the result is 0 and still part of the graph.
     """
     known = targets != ignore
     row = targets.where(known, 0)
     allowed = logits.log_softmax(1).masked_fill(~members[row], -torch.inf)
     weight = known.float()
-    if class_weights is not None:
-        share = members.float() / members.sum(1, keepdim=True)
-        weight = weight * (share @ class_weights.float())[row]
+    if weights is not None:
+        weight = weight * weights.float()[row]
     cost = -allowed.logsumexp(1)
     return (cost * weight).sum() / weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
 
@@ -88,20 +87,20 @@ def segmentation_loss(
     logits: Tensor,
     targets: Tensor,
     sets: TargetSets | None = None,
-    class_weights: Tensor | None = None,
+    weights: Tensor | None = None,
     lovasz_weight: float = 1.0,
     ignore: int = IGNORE,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Total loss and its parts, detached.
 
-    logits [N, C], targets int64 [N] ids of ``sets`` (None: the classes themselves), class_weights
-    [C]. Without a labelled voxel the loss is 0 and still part of the graph.
+    logits [N, C], targets int64 [N] ids of ``sets`` (None: the classes themselves), weights float
+    [T] of these. Without a labelled voxel the loss is 0 and still part of the graph.
     """
     logits = logits.float()
     classes = logits.shape[1]
     members = torch.eye(classes, dtype=torch.bool) if sets is None else sets.members
     members = members.to(logits.device, non_blocking=True)
-    entropy = union_cross_entropy(logits, targets, members, class_weights, ignore)
+    entropy = union_cross_entropy(logits, targets, members, weights, ignore)
     lovasz = lovasz_softmax(logits, targets.where(targets < classes, ignore), ignore)
     parts = {"cross_entropy": entropy.detach(), "lovasz": lovasz.detach()}
     return entropy + lovasz_weight * lovasz, parts
