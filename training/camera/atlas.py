@@ -9,6 +9,7 @@ and 48 features, in float16, 0.98 MB.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,22 +22,33 @@ from pointdistill_ros.errors import ConfigError
 from training.camera.teacher import ImageAnswer, ImageTeacher, checked_answer
 
 
+@dataclass(frozen=True)
+class CellIndex:
+    """Which row of an atlas is which cell; small, for the processes that prepare batches."""
+
+    places: Mapping[FrameKey, tuple[int, int, int]]
+    """First row, cells down and cells across of every image."""
+    stride: int
+    """Pixels along the edge of a cell."""
+
+    def rows(
+        self, key: FrameKey, row: NDArray[np.int64], column: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """int64 [V] row of the cell that shows each pixel of an image. Raises ConfigError."""
+        first, down, across = self.places[key]
+        i, j = row // self.stride, column // self.stride
+        if len(i) and (i.max() >= down or j.max() >= across or min(i.min(), j.min()) < 0):
+            raise ConfigError(f"{key}: a pixel lies outside the image that the atlas was made of")
+        found: NDArray[np.int64] = first + i * across + j
+        return found
+
+
 class CameraAtlas:
     """Features and class scores of cells, by row."""
 
-    def __init__(
-        self,
-        features: Tensor,
-        logits: Tensor,
-        places: Mapping[FrameKey, tuple[int, int, int]],
-        stride: int,
-    ) -> None:
-        """features: [1 + R, C]; logits: [1 + R, classes]; row 0 is no cell.
-
-        places: first row, cells down and cells across of every image; stride: pixels of a cell.
-        """
-        self.features, self.logits = features, logits
-        self.places, self.stride = dict(places), stride
+    def __init__(self, features: Tensor, logits: Tensor, index: CellIndex) -> None:
+        """features: [1 + R, C]; logits: [1 + R, classes]; row 0 is no cell."""
+        self.features, self.logits, self.index = features, logits, index
 
     @classmethod
     def build(
@@ -68,17 +80,11 @@ class CameraAtlas:
         return cls(
             torch.cat([nobody[0], *features]),
             torch.cat([nobody[1], *logits]),
-            places,
-            teacher.stride,
+            CellIndex(places, teacher.stride),
         )
 
     def __len__(self) -> int:
         return len(self.logits)
-
-    @property
-    def keys(self) -> tuple[FrameKey, ...]:
-        """The images, in order."""
-        return tuple(self.places)
 
     @property
     def num_classes(self) -> int:
@@ -90,17 +96,6 @@ class CameraAtlas:
         """Width of the features."""
         return self.features.shape[1]
 
-    def rows(
-        self, key: FrameKey, row: NDArray[np.int64], column: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """int64 [V] row of the cell that shows each pixel of an image. Raises ConfigError."""
-        first, down, across = self.places[key]
-        i, j = row // self.stride, column // self.stride
-        if len(i) and (i.max() >= down or j.max() >= across or min(i.min(), j.min()) < 0):
-            raise ConfigError(f"{key}: a pixel lies outside the image that the atlas was made of")
-        found: NDArray[np.int64] = first + i * across + j
-        return found
-
     def at(self, cells: Tensor) -> ImageAnswer:
         """Features float32 [P, C] and logits float32 [P, classes] of cells int64 [P]."""
         features, logits = (
@@ -111,9 +106,7 @@ class CameraAtlas:
 
     def to(self, device: torch.device | str) -> CameraAtlas:
         """The same table on another device."""
-        return CameraAtlas(
-            self.features.to(device), self.logits.to(device), self.places, self.stride
-        )
+        return CameraAtlas(self.features.to(device), self.logits.to(device), self.index)
 
 
 def as_batch(pixels: NDArray[np.uint8]) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pointdistill_ros.datasets.camera_images import CameraImage, FrameKey, frame_of
 from pointdistill_ros.datasets.cameras import Camera
-from training.camera.atlas import CameraAtlas
+from training.camera.atlas import CellIndex
 from training.sources import SourceMix
 from training.transforms.points import LabelledPoints
 
@@ -47,15 +47,15 @@ class CameraPairs:
 
 
 def camera_columns(
-    xyz: NDArray[np.float32], camera: Camera, atlas: CameraAtlas, key: FrameKey
+    xyz: NDArray[np.float32], camera: Camera, index: CellIndex, key: FrameKey
 ) -> dict[str, NDArray[Any]]:
-    """Columns of the points [N, 3] of a scan whose image the atlas holds.
+    """Columns of the points [N, 3] of a scan whose image has cells in an atlas.
 
     xyz: in the lidar's frame, as measured; ``Camera.in_frame`` serves points that were moved.
     """
     cell, agreement = np.zeros(len(xyz), np.int64), np.zeros(len(xyz), np.float32)
     sight = camera.see(xyz)
-    cell[sight.point] = atlas.rows(key, sight.row, sight.column)
+    cell[sight.point] = index.rows(key, sight.row, sight.column)
     agreement[sight.point] = sight.agreement
     return {CELL: cell, AGREEMENT: agreement}
 
@@ -63,20 +63,20 @@ def camera_columns(
 class ScanPairing:
     """Columns for the scans of a data set, those without an image included."""
 
-    def __init__(self, cameras: Mapping[FrameKey, Camera], atlas: CameraAtlas) -> None:
-        """``cameras``: calibration of every image of the atlas."""
-        self.cameras, self.atlas = dict(cameras), atlas
+    def __init__(self, cameras: Mapping[FrameKey, Camera], index: CellIndex) -> None:
+        """``cameras``: calibration of every image; ``index``: of the atlas."""
+        self.cameras, self.index = dict(cameras), index
 
     @classmethod
-    def of(cls, images: Mapping[FrameKey, CameraImage], atlas: CameraAtlas) -> ScanPairing:
+    def of(cls, images: Mapping[FrameKey, CameraImage], index: CellIndex) -> ScanPairing:
         """For the images that an atlas was made of; reads each once. Raises InputError."""
-        return cls({key: images[key].camera for key in atlas.keys}, atlas)
+        return cls({key: images[key].camera for key in index.places}, index)
 
     def columns(self, key: FrameKey | None, xyz: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Columns of a scan's points; empty where no image belongs to it."""
         if key is None or key not in self.cameras:
             return {}
-        return camera_columns(xyz, self.cameras[key], self.atlas, key)
+        return camera_columns(xyz, self.cameras[key], self.index, key)
 
 
 class CameraMix(SourceMix):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,6 @@ class RenderedSamples:
         self.seeds, self.frames, self.stride = tuple(seeds), frames, stride
         self.camera = kitti_camera() if camera is None else camera
         self.folder = cache / _fingerprint(self.camera, self._turns)
-        self._last: tuple[int, FilmedDrive] | None = None
 
     def __len__(self) -> int:
         return len(self.seeds) * self.frames
@@ -57,30 +55,32 @@ class RenderedSamples:
 
     def at(self, seed: int, turn: int) -> CameraSample:
         """The picture of a street at a turn of the drive. Raises InputError."""
-        path = self.folder / f"{seed:06d}_{turn:04d}.npz"
+        path = self._path(seed, turn)
         if not path.is_file():
-            picture = self._drive(seed).picture(turn, self.camera)
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, pixels=picture.pixels, labels=picture.labels)
-            return CameraSample(picture.pixels, picture.labels)
+            self._render(seed)
         try:
             with np.load(path) as data:
                 return CameraSample(data["pixels"], data["labels"])
         except Exception as error:  # numpy and zipfile each raise their own kinds
             raise InputError(f"{path}: not a rendered picture ({error}); delete it") from error
 
-    def _drive(self, seed: int) -> FilmedDrive:
-        if self._last is None or self._last[0] != seed:
-            self._last = seed, FilmedDrive(seed, self._turns)
-        return self._last[1]
+    def _render(self, seed: int) -> None:
+        """All pictures of a street that are not there; to build the street takes longest."""
+        drive = FilmedDrive(seed, self._turns)
+        for turn in range(0, self._turns, self.stride):
+            path = self._path(seed, turn)
+            if not path.is_file():
+                picture = drive.picture(turn, self.camera)
+                with atomic_path(path) as temporary, temporary.open("wb") as file:
+                    np.savez_compressed(file, pixels=picture.pixels, labels=picture.labels)
+
+    def _path(self, seed: int, turn: int) -> Path:
+        return self.folder / f"{seed:06d}_{turn:04d}.npz"
 
     @property
     def _turns(self) -> int:
         """Length of a drive; a longer one is another street."""
         return (self.frames - 1) * self.stride + 1
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": None}  # a street is large, and quickly built again
 
 
 class StreetImages(Mapping[FrameKey, CameraImage]):

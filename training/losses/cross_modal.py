@@ -63,7 +63,9 @@ class CrossModalDistillation(nn.Module):
 
     >>> import torch
     >>> _ = torch.manual_seed(0)
-    >>> atlas = CameraAtlas(torch.randn(7, 16), torch.randn(7, 5), {("00", 0): (1, 2, 3)}, 4)
+    >>> from training.camera.atlas import CellIndex
+    >>> index = CellIndex({("00", 0): (1, 2, 3)}, stride=4)
+    >>> atlas = CameraAtlas(torch.randn(7, 16), torch.randn(7, 5), index)
     >>> pairs = CameraPairs(torch.tensor([2, 9]), torch.tensor([4, 6]), torch.tensor([1.0, 0.5]))
     >>> loss = CrossModalDistillation(CrossModalConfig(), student_channels=8, image_channels=16)
     >>> features, logits = torch.randn(10, 8, requires_grad=True), torch.randn(10, 5)

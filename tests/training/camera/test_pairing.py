@@ -66,14 +66,14 @@ def cloud(seed=0, n=2000, label=0):
 def paired(seed=0, key=A, n=2000, label=0):
     atlas = CameraAtlas.build(Mean(), IMAGES.items())
     points = cloud(seed, n, label)
-    columns = ScanPairing.of(IMAGES, atlas).columns(key, points.xyz)
+    columns = ScanPairing.of(IMAGES, atlas.index).columns(key, points.xyz)
     return LabelledPoints(points.xyz, points.intensity, points.labels, None, columns)
 
 
 @pytest.mark.parametrize("key", [A, B])
 def test_a_point_finds_what_the_teacher_says_where_it_lies(atlas, key):
     points, image = cloud(), IMAGES[key]
-    columns = camera_columns(points.xyz, image.camera, atlas, key)
+    columns = camera_columns(points.xyz, image.camera, atlas.index, key)
     sight = image.camera.see(points.xyz)
     assert len(sight.point) > 50
     np.testing.assert_array_equal(np.flatnonzero(columns[CELL]), sight.point)
@@ -91,11 +91,11 @@ def test_every_cell_of_every_image_has_a_row_of_its_own(atlas):
     seen = []
     for key, image in IMAGES.items():
         row, column = np.mgrid[: image.camera.height : STRIDE, : image.camera.width : STRIDE]
-        seen.append(atlas.rows(key, row.ravel(), column.ravel()))
+        seen.append(atlas.index.rows(key, row.ravel(), column.ravel()))
     np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(1, len(atlas)))
     assert not atlas.logits[0].any() and not atlas.features[0].any()
     with pytest.raises(ConfigError, match="outside"):
-        atlas.rows(A, np.array([22]), np.array([50 + 2 * STRIDE]))
+        atlas.index.rows(A, np.array([22]), np.array([50 + 2 * STRIDE]))
 
 
 def test_an_atlas_of_nothing_is_refused():
@@ -104,7 +104,7 @@ def test_an_atlas_of_nothing_is_refused():
 
 
 def test_scans_without_an_image_have_no_columns(atlas):
-    pairing = ScanPairing.of(IMAGES, atlas)
+    pairing = ScanPairing.of(IMAGES, atlas.index)
     assert pairing.columns(None, cloud().xyz) == {}
     assert pairing.columns(("99", 0), cloud().xyz) == {}
 
@@ -153,7 +153,7 @@ def test_a_voxel_is_paired_as_the_point_that_represents_it_was_measured():
     atlas = CameraAtlas.build(Mean(), IMAGES.items())
     for voxel, cell, weight in zip(pairs.voxels, pairs.cells, pairs.weights, strict=True):
         key, (i, j), agreement = expected[int(voxel)]
-        start, _, across = atlas.places[key]
+        start, _, across = atlas.index.places[key]
         assert int(cell) == start + i * across + j
         assert float(weight) == agreement
 
@@ -178,10 +178,10 @@ def test_scans_come_with_their_columns(atlas, monkeypatch):
     monkeypatch.setattr("training.camera.pairing.frame_of", lambda scans, i: (B, None)[i])
     mix = CameraMix([(Scans(), 1.0)])
     assert mix._points(0, 0).columns == {}
-    mix.pairing = ScanPairing.of(IMAGES, atlas)
+    mix.pairing = ScanPairing.of(IMAGES, atlas.index)
     points = mix._points(0, 0)
     assert len(points) == 1999  # one was not finite
-    expected = camera_columns(points.xyz, IMAGES[B].camera, atlas, B)
+    expected = camera_columns(points.xyz, IMAGES[B].camera, atlas.index, B)
     for name, column in expected.items():
         np.testing.assert_array_equal(points.columns[name], column)
     assert points.columns[CELL].any()

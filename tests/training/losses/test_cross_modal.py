@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pointdistill_ros.errors import ConfigError
-from training.camera.atlas import CameraAtlas
+from training.camera.atlas import CameraAtlas, CellIndex
 from training.camera.pairing import CameraPairs
 from training.losses import cross_modal
 from training.losses.cross_modal import CrossModalConfig, CrossModalDistillation
@@ -14,12 +14,13 @@ from .voxel_batch import draw, minimise, zero_in_graph
 
 N, WIDTH, CLASSES, IMAGE = 20, 6, 5, 8
 BOTH = CrossModalConfig()
+INDEX = CellIndex({("00", 0): (1, 3, 4)}, 4)
 NOBODY = CameraPairs(*(torch.zeros(0, dtype=d) for d in (torch.int64, torch.int64, torch.float32)))
 
 
 def make_atlas(seed=0, cells=12, classes=CLASSES):
     features, logits = draw(seed, cells + 1, IMAGE), draw(seed + 1, cells + 1, classes)
-    return CameraAtlas(features.float(), 3 * logits.float(), {("00", 0): (1, 3, 4)}, 4)
+    return CameraAtlas(features.float(), 3 * logits.float(), INDEX)
 
 
 def make_pairs():
@@ -123,7 +124,7 @@ def test_each_term_lowers_itself_when_optimised_alone():
 
 def test_half_precision_students_and_atlases_are_served():
     loss, atlas = make_loss(), make_atlas()
-    half = CameraAtlas(atlas.features.half(), atlas.logits.half(), atlas.places, 4)
+    half = CameraAtlas(atlas.features.half(), atlas.logits.half(), INDEX)
     features, logits = student()
     for name, value in loss(features, logits.bfloat16(), make_pairs(), half).items():
         torch.testing.assert_close(
