@@ -166,6 +166,12 @@ def test_a_run_that_ends_well_leaves_weights_and_a_log(run_of):
     assert command_line.startswith("$ sh -c") and said == "half done"
 
 
+def test_a_run_holds_the_claim_itself(run_of):
+    assert run_of(
+        "ls -l /proc/$$/fd | grep -q '/[.]claim$' && touch $1/student.safetensors"
+    ).trained()
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [
