@@ -217,3 +217,11 @@ def test_the_loss_of_a_gpu_never_waits():
         _lovasz_of_all(logits.softmax(1), ids, ids < CLASSES).backward()
     with pytest.raises(AssertionError), NoAnswerToTheHost():
         lovasz_softmax(logits, ids.where(ids < CLASSES, 255))  # the form for a CPU
+
+
+def test_nothing_labelled_is_no_gradient_whatever_the_scale():
+    logits, _ = draw(5, CLASSES)
+    logits = logits.float().requires_grad_()
+    loss = union_cross_entropy(logits, torch.full((5,), 255), sets().members)
+    (65536 * loss).backward()
+    assert logits.grad.equal(torch.zeros_like(logits))

@@ -80,7 +80,8 @@ def union_cross_entropy(
     if weights is not None:
         weight = weight * weights.float()[row]
     cost = -allowed.logsumexp(1)
-    return (cost * weight).sum() / weight.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    total = weight.sum()
+    return (cost * weight).sum() / total.where(total > 0, 1)
 
 
 def segmentation_loss(
