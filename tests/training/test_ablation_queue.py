@@ -69,6 +69,26 @@ def test_a_failure_costs_its_own_cell_and_is_tried_again_next_time(tmp_path):
     assert cells[1].read("failed") is None
 
 
+def test_what_failed_for_one_worker_is_not_tried_by_another(tmp_path):
+    cells, tried, ready = fake_cells(tmp_path, seeds=(0,))[:1], [], threading.Barrier(2)
+
+    def work(cell, claim):
+        time.sleep(0.1)
+        tried.append(cell.name)
+        raise ConfigError("never")
+
+    def worker():
+        ready.wait()
+        work_off(cells, lambda c: False, work, lambda text: None, wait=0.01)
+
+    threads = [threading.Thread(target=worker) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tried) == 1
+
+
 def test_what_a_killed_worker_leaves_is_taken_over(tmp_path):
     (cell, *_) = cells = fake_cells(tmp_path, seeds=(0,))
     done = []

@@ -37,7 +37,7 @@ from .fake_ablation import (
     pretend,
     street_counts,
 )
-from .test_evaluate import Clouds, LabelsFromHeight
+from .test_evaluate import CAR, Clouds, LabelsFromHeight, Scans
 
 FACTS = Facts("test", "python -m training.ablation", "abc", "20 steps", 12)
 GAIN = {"none": 0.70, "together": 0.75}
@@ -96,11 +96,15 @@ def test_seeds_that_disagree_widen_the_interval_over_both():
     moved = np.stack([street_counts(0.7 + d, seed=s) for s, d in enumerate((-0.05, 0, 0.1))])
     streets, both = over_streets(moved, counts, np.ones(2, bool))
     assert both[1] - both[0] > 2 * (streets[1] - streets[0])
+    each = [counted(m).miou - counted(c).miou for m, c in zip(moved, counts, strict=True)]
+    assert both == pytest.approx(over_seeds(each), abs=0.02)
+    assert streets[0] < np.mean(each) < streets[1]
 
 
 def test_the_main_figure_is_the_validation_s(tmp_path):
     parts = [
         Part("semantic-kitti 07", "semantic-kitti", Clouds()),
+        Part("semantic-kitti 10", "semantic-kitti", Scans([CAR] * 150, [CAR] * 150)),
         Part("simulated", "simulated", Clouds()),
     ]
     found = validate(lambda dataset: LabelsFromTable(), parts)
