@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pointdistill_ros.engine.interface import EngineName
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.evaluation.bootstrap import by_scene
 from pointdistill_ros.evaluation.confusion import iou_per_class, mean_over, overall_accuracy
@@ -101,7 +102,7 @@ def measure(
     scope: Scope,
     parts: Sequence[Part],
     bar: Bar = lambda title, scans: lambda done: None,
-    engine: str = "auto",
+    engine: EngineName | Literal["auto"] = "auto",
 ) -> None:
     """Evaluate a trained cell on ``parts`` and keep the counts. Raises CheckpointError."""
     weights = cell.trained()

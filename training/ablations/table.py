@@ -150,8 +150,8 @@ def _with_streets(
 ) -> Difference:
     seeds = list(difference.spread.values)
     first = ours[seeds[0]][SIMULATED]
-    sides = [np.stack([runs[s][SIMULATED].counts for s in seeds]) for runs in (ours, theirs)]
-    streets, both = over_streets(*sides, first.counted)
+    mine, other = (np.stack([runs[s][SIMULATED].counts for s in seeds]) for runs in (ours, theirs))
+    streets, both = over_streets(mine, other, first.counted)
     return Difference(
         difference.spread,
         difference.interval,
