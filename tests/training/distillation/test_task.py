@@ -28,6 +28,7 @@ from training.distillation.task import distillation, extra_modules
 from training.distillation.teacher import Teacher, shared_geometry
 from training.losses.hard_points import HardPointConfig
 from training.losses.topology import TopologySettings
+from training.recipes import load_recipe, recipe_names, recipe_path
 from training.run import Places, train_run
 from training.state import Sealed, TrainState
 
@@ -191,3 +192,10 @@ def test_a_teacher_that_does_not_fit_is_refused(tmp_path, change, message):
     places = Places(tmp_path / "run", data, teacher=teacher)
     with pytest.raises(ConfigError, match=message):
         train_run(replace(EVERYTHING, **change), places, distillation)
+
+
+@pytest.mark.parametrize("name", recipe_names("distilled"))
+def test_shipped_recipes_parse(name):
+    config = load_recipe(recipe_path("distilled", name), {}, DistillConfig)
+    assert config.soft_targets.weight and config.topology.weight
+    assert config.model == "student" and config.steps
