@@ -18,8 +18,8 @@ PROGRAM = Program(
     purpose="Train a student on labels and on what a teacher says about the same voxels: soft "
     "targets, gradient guidance, topology of features, and more (training/distillation/config.py).",
     first="""python -m training.distill_student --recipe cpu --teacher TEACHER
-      simulated streets only: nothing to download; TEACHER is what train_teacher --recipe cpu leaves,
-      runs/teacher-cpu/teacher-cpu.safetensors""",
+      simulated streets only: nothing to download; TEACHER is what train_teacher --recipe cpu
+      leaves, runs/teacher-cpu/teacher-cpu.safetensors""",
     teacher=True,
 )
 

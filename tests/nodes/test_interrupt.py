@@ -15,6 +15,15 @@ class SignalsWhenFreed:
         time.sleep(0.01)  # the handler runs here, where an exception would be dropped
 
 
+@pytest.fixture
+def usual_handler():
+    """Python's own, also where the tests run in the background of a shell, which ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("usual_handler")
 def test_ctrl_c_inside_a_destructor_is_not_lost():
     with Interrupt() as interrupt:
         interrupt.check()
