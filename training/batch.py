@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,9 +36,26 @@ from training.transforms import (
     thin_out,
 )
 
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.11
+
+
+class Transferable:
+    """A dataclass, nested or not, whose tensors go to a device together."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device; copies overlap with work where memory is pinned."""
+        moved: Self = map_tensors(self, lambda t: t.to(device, non_blocking=True))
+        return moved
+
+    def pin_memory(self) -> Self:
+        """The same in page-locked memory (what torch's loaders call)."""
+        pinned: Self = map_tensors(self, Tensor.pin_memory)
+        return pinned
+
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class Batch(Transferable):
     """Packed voxels of one or more samples."""
 
     features: Tensor
@@ -49,16 +66,6 @@ class Batch:
     """Geometry of all stages."""
     head: str = "common"
     """Which head of the network the targets belong to."""
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The batch on another device; copies overlap with work where memory is pinned."""
-        moved: Batch = map_tensors(self, lambda t: t.to(device, non_blocking=True))
-        return moved
-
-    def pin_memory(self) -> Batch:
-        """The batch in page-locked memory (what torch's loaders call)."""
-        pinned: Batch = map_tensors(self, Tensor.pin_memory)
-        return pinned
 
 
 def collate(

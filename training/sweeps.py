@@ -24,7 +24,7 @@ from pointdistill_ros.errors import ScanError
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.pyramid import VoxelPyramid, draw_permutation
 from pointdistill_ros.model.voxels import Voxels
-from training.batch import Batch, BatchStream, geometry_builders, map_tensors
+from training.batch import Batch, BatchStream, Transferable, geometry_builders
 from training.sources import SourceMix
 from training.transforms import LabelledPoints, azimuth, estimate_rings
 
@@ -34,7 +34,7 @@ without this column count as the own sweep's."""
 
 
 @dataclass(frozen=True, eq=False)
-class SweptBatch:
+class SweptBatch(Transferable):
     """The same samples as the two networks see them."""
 
     student: Batch
@@ -43,16 +43,6 @@ class SweptBatch:
     """All voxels; targets are those of the student where it has the voxel."""
     rows: tuple[Tensor, ...]
     """Per stage, int64 [n of the student] row of its voxel in the teacher's stage, ascending."""
-
-    def to(self, device: torch.device | str) -> SweptBatch:
-        """The batch on another device."""
-        moved: SweptBatch = map_tensors(self, lambda t: t.to(device, non_blocking=True))
-        return moved
-
-    def pin_memory(self) -> SweptBatch:
-        """The batch in page-locked memory (what torch's loaders call)."""
-        pinned: SweptBatch = map_tensors(self, Tensor.pin_memory)
-        return pinned
 
 
 class SweptMix(SourceMix):
