@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros.datasets.convention import InConvention, SensorConvention
-from pointdistill_ros.datasets.labelled import LabelledScans
+from pointdistill_ros.datasets.labelled import DerivedScans, LabelledScans
 from pointdistill_ros.errors import InputError, LabelError
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.scan import LidarScan
@@ -90,27 +90,15 @@ _LARGE_SCAN = 2 << 20
 """Bytes of a decoded scan of 120 000 points."""
 
 
-class CachedScans:
+class CachedScans(DerivedScans):
     """Any data set with the scans that were asked for last kept in memory, up to a limit."""
 
     def __init__(self, scans: LabelledScans, limit: int) -> None:
         """``limit``: bytes of decoded arrays; a scan of 120 000 points takes 2 MB."""
-        self.scans, self.limit, self.bytes = scans, limit, 0
+        super().__init__(scans)
+        self.limit, self.bytes = limit, 0
         self._kept: OrderedDict[int, tuple[LidarScan, NDArray[np.uint8]]] = OrderedDict()
         self._lock = Lock()  # batches are prepared in a thread beside the one that trains
-
-    @property
-    def label_set(self) -> LabelSet:
-        """Meaning of the labels."""
-        return self.scans.label_set
-
-    @property
-    def sequences(self) -> Sequence[str]:
-        """Name of the drive of each scan."""
-        return self.scans.sequences
-
-    def __len__(self) -> int:
-        return len(self.scans)
 
     def __getitem__(self, i: int) -> tuple[LidarScan, NDArray[np.uint8]]:
         """Scan i and its labels uint8 [N]; not to be changed. Raises InputError."""

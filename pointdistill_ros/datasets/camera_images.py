@@ -14,13 +14,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros.datasets.cameras import Array, Camera
-from pointdistill_ros.datasets.labelled import LabelledScans
+from pointdistill_ros.datasets.labelled import LabelledScans, innermost
 from pointdistill_ros.datasets.packed import PackedScans
 from pointdistill_ros.datasets.semantic_kitti import SemanticKitti
 from pointdistill_ros.datasets.simulated import SimulatedStreets
@@ -134,9 +134,7 @@ class KittiCameraImages(CameraImages):
 
 def frame_of(scans: LabelledScans, i: int) -> FrameKey | None:
     """By what a camera image of scan i is found; None for data sets whose images are not known."""
-    inner: Any = scans
-    while hasattr(inner, "scans") and len(inner.scans) == len(inner):
-        inner = inner.scans  # below caches and conventions; KITTI's convention moves no point
+    inner = innermost(scans)  # KITTI's convention moves no point
     if isinstance(inner, PackedScans) and inner.convention.dataset == "SemanticKITTI":
         entry = inner.entries[i]
         return str(entry["sequence"]), int(entry["frame"])

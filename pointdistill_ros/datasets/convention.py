@@ -6,7 +6,7 @@ Networks are trained in it; what differs between sensors is a table, config/data
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros.config import load_config
-from pointdistill_ros.datasets.labelled import LabelledScans
+from pointdistill_ros.datasets.labelled import DerivedScans, LabelledScans
 from pointdistill_ros.errors import ConfigError
-from pointdistill_ros.labels import UNLABELLED, LabelSet
+from pointdistill_ros.labels import UNLABELLED
 from pointdistill_ros.resources import config_path
 from pointdistill_ros.scan import LidarScan
 
@@ -93,24 +93,12 @@ class SensorConvention:
         return replace(scan, xyz=xyz, intensity=intensity), labels
 
 
-class InConvention:
+class InConvention(DerivedScans):
     """Any data set, seen in the reference convention."""
 
     def __init__(self, scans: LabelledScans, convention: SensorConvention) -> None:
-        self.scans, self.convention = scans, convention
-
-    @property
-    def label_set(self) -> LabelSet:
-        """Meaning of the labels."""
-        return self.scans.label_set
-
-    @property
-    def sequences(self) -> Sequence[str]:
-        """Name of the drive of each scan."""
-        return self.scans.sequences
-
-    def __len__(self) -> int:
-        return len(self.scans)
+        super().__init__(scans)
+        self.convention = convention
 
     def __getitem__(self, i: int) -> tuple[LidarScan, NDArray[np.uint8]]:
         """Scan i and its labels uint8 [N]. Raises InputError."""

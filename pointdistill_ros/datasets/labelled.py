@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -32,3 +33,35 @@ class LabelledScans(Protocol):
 
         Raises InputError naming the file that is missing, damaged or holds unknown ids.
         """
+
+
+class DerivedScans(ABC):
+    """A data set made of another: as many scans in the same order, changed or kept at hand."""
+
+    def __init__(self, scans: LabelledScans) -> None:
+        """``scans``: what it is made of."""
+        self.scans = scans
+
+    @property
+    def label_set(self) -> LabelSet:
+        """Meaning of the labels."""
+        return self.scans.label_set
+
+    @property
+    def sequences(self) -> Sequence[str]:
+        """Name of the drive of each scan."""
+        return self.scans.sequences
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    @abstractmethod
+    def __getitem__(self, i: int) -> tuple[LidarScan, NDArray[np.uint8]]:
+        """Scan i and its labels uint8 [N]. Raises InputError."""
+
+
+def innermost(scans: LabelledScans) -> LabelledScans:
+    """The data set that a chain of derived ones begins with; the same where it is not derived."""
+    while isinstance(scans, DerivedScans):
+        scans = scans.scans
+    return scans

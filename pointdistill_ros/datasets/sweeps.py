@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros.datasets.convention import InConvention
-from pointdistill_ros.datasets.labelled import LabelledScans
+from pointdistill_ros.datasets.labelled import DerivedScans, LabelledScans, innermost
 from pointdistill_ros.datasets.simulated import SimulatedStreets
 from pointdistill_ros.errors import ConfigError, InputError, LabelError
 from pointdistill_ros.labels import UNLABELLED, LabelSet
@@ -50,7 +50,7 @@ class SweptScan:
     """Where the sensor was, [3] metres, by sweep; they come in the order of the points."""
 
 
-class Sweeps:
+class Sweeps(DerivedScans):
     """A labelled data set whose scan i also shows what the sweeps around it saw."""
 
     def __init__(
@@ -77,27 +77,15 @@ class Sweeps:
                 "official SemanticKITTI, nuScenes, Waymo and PandaSet, in packed scans with a "
                 "pose, in simulated streets"
             )
-        self.scans, self.before, self.after = scans, before, after
-        self.reach, self.drop, self.own_labels = reach, drop, own_labels
+        super().__init__(scans)
+        self.before, self.after, self.reach = before, after, reach
+        self.drop, self.own_labels = drop, own_labels
         self._may_move = _may_move(scans.label_set) if drop != "nothing" else None
         self._order = _in_time(scans)
         self._rank = np.empty(len(scans), np.int64)
         self._rank[self._order] = np.arange(len(scans))
         self._poses: dict[int, NDArray[np.float64]] = {}
         self._moving: dict[int, NDArray[np.uint8] | None] = {}
-
-    @property
-    def label_set(self) -> LabelSet:
-        """Meaning of the labels."""
-        return self.scans.label_set
-
-    @property
-    def sequences(self) -> Sequence[str]:
-        """Name of the drive of each scan."""
-        return self.scans.sequences
-
-    def __len__(self) -> int:
-        return len(self.scans)
 
     def __getitem__(self, i: int) -> tuple[LidarScan, NDArray[np.uint8]]:
         """Scan i with its sweeps and the labels of all points. Raises InputError."""
@@ -161,7 +149,7 @@ class Sweeps:
     def _moved(self, j: int, count: int) -> NDArray[np.bool_] | None:
         """[N] what moved, where the data set knows; kept as bits, 15 kB per scan."""
         if j not in self._moving:
-            inner = _inner(self.scans)
+            inner: Any = innermost(self.scans)
             moving = inner.moving(j) if hasattr(inner, "moving") else None
             self._moving[j] = None if moving is None else np.packbits(moving)
         bits = self._moving[j]
@@ -170,7 +158,7 @@ class Sweeps:
 
 def has_poses(scans: LabelledScans) -> bool:
     """Whether the scans of a data set know where they were taken; asks the first one."""
-    inner = _inner(scans)
+    inner: Any = innermost(scans)
     if isinstance(inner, SimulatedStreets):
         return len(inner) > 0
     return hasattr(inner, "pose") and len(inner) > 0 and inner.pose(0) is not None
@@ -183,7 +171,7 @@ def pose_of(scans: LabelledScans, i: int) -> NDArray[np.float64]:
     """
     if isinstance(scans, InConvention):
         return pose_of(scans.scans, i) @ np.linalg.inv(scans.convention.matrix)
-    if hasattr(scans, "scans") and len(scans.scans) == len(scans):  # kept in memory, not changed
+    if isinstance(scans, DerivedScans):  # kept in memory, not changed
         return pose_of(scans.scans, i)
     pose = _street_pose(scans, i) if isinstance(scans, SimulatedStreets) else None
     if pose is None and hasattr(scans, "pose"):
@@ -214,15 +202,8 @@ def _street_pose(scans: SimulatedStreets, i: int) -> NDArray[np.float64]:
     return _streets[key][frame]
 
 
-def _inner(scans: Any) -> Any:
-    """The data set below what only passes its scans on."""
-    while hasattr(scans, "scans") and len(scans.scans) == len(scans):
-        scans = scans.scans
-    return scans
-
-
-def _name(scans: Any) -> str:
-    inner = _inner(scans)
+def _name(scans: LabelledScans) -> str:
+    inner: Any = innermost(scans)
     return f"{getattr(inner, 'root', '') or type(inner).__name__}"
 
 
@@ -239,7 +220,8 @@ def _may_move(label_set: LabelSet) -> NDArray[np.bool_]:
 
 def _in_time(scans: LabelledScans) -> NDArray[np.int64]:
     """Scans sequence by sequence in the order of time; as they come where that is not told."""
-    inner, count = _inner(scans), len(scans)
+    inner: Any = innermost(scans)
+    count = len(scans)
     place = np.unique(np.array(scans.sequences), return_inverse=True)[1].reshape(-1)
     known = hasattr(inner, "stamp_ns")
     stamps = [inner.stamp_ns(i) if known else i for i in range(count)]
@@ -248,7 +230,7 @@ def _in_time(scans: LabelledScans) -> NDArray[np.int64]:
 
 
 def _stamp_ns(scans: LabelledScans, i: int, scan: LidarScan) -> int:
-    inner = _inner(scans)
+    inner: Any = innermost(scans)
     if isinstance(inner, SimulatedStreets):
         return round(i % inner.frames * inner.stride * PERIOD * 1e9)
     return int(inner.stamp_ns(i)) if hasattr(inner, "stamp_ns") else scan.stamp_ns
