@@ -11,6 +11,7 @@ An image is found by sequence and number of its scan (``frame_of``) and read whe
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,9 @@ class CameraImages(Mapping[FrameKey, CameraImage]):
             camera = camera.scaled(self._factor, width, height)
         return CameraImage(pixels, camera)
 
+    @abstractmethod
     def _calibration(self, key: FrameKey) -> Path:
-        raise NotImplementedError
+        """The calib.txt of an image."""
 
 
 class PackedCameraImages(CameraImages):
