@@ -19,7 +19,7 @@ map has one number per voxel, so the networks may differ in width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -31,18 +31,6 @@ from pointdistill_ros.errors import ConfigError
 from training.losses.voxel_weights import at_least_single, weighted_mean
 
 Normalise = Literal["standard", "min-max"]
-
-
-def task_gradient(task: Callable[[Tensor], Tensor], feature: Tensor) -> Tensor:
-    """∂ task(feature) / ∂ feature [n, C] at a constant feature, as a constant.
-
-    ``task`` runs the rest of a network from the feature on and returns its task loss. Of a frozen
-    teacher (parameters without gradient) only that part gets a graph, and only until this returns.
-    """
-    with torch.enable_grad():
-        leaf = feature.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(task(leaf), leaf)
-    return gradient.detach()
 
 
 def channel_weights(gradient: Tensor, offsets: Sequence[int]) -> Tensor:

@@ -141,22 +141,6 @@ def bound_gradient(task: Tensor, other: Tensor, alpha: float = 1.0) -> tuple[Ten
     return bounded.where(factor > 0, 0), factor
 
 
-def with_gradient(feature: Tensor, gradient: Tensor, value: Tensor) -> Tensor:
-    """A scalar with the value of ``value`` and the given gradient at ``feature``.
-
-    Adds a term whose gradient was bounded to a total: one backward pass carries all of it on from
-    the feature.
-
-    >>> x = torch.zeros(2, requires_grad=True)
-    >>> loss = with_gradient(x, torch.tensor([1.0, -2.0]), torch.tensor(7.0))
-    >>> loss.backward()
-    >>> loss.item(), x.grad.tolist()
-    (7.0, [1.0, -2.0])
-    """
-    pull = (feature * gradient.detach()).sum()
-    return value.detach() + (pull - pull.detach())
-
-
 def _check(terms: Mapping[str, Tensor], known: Mapping[str, object]) -> None:
     if not terms:
         raise ConfigError("a loss needs at least one term")

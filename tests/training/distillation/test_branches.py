@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from training.distillation.branches import branch
+from training.losses.weighting import FixedWeights
 
 
 def pulls(feature, weight, alpha=None, scale=1.0):
@@ -35,6 +37,31 @@ def test_a_hundredfold_weight_pulls_no_harder_than_the_bound():
     assert one.norm().item() == pytest.approx(0.5 * main.norm().item(), rel=1e-4)
     assert torch.allclose(one, hundred, atol=1e-5)
     assert record[1, 1] < 0.02
+
+
+def test_a_hundredfold_weight_moves_an_encoder_no_further_than_the_bound():
+    torch.manual_seed(0)
+    encoder, decoder = nn.Linear(4, 6), nn.Linear(6, 3)
+    features, targets = torch.randn(20, 4), torch.arange(20) % 3
+    pulls = {}
+    for weight in (1e-3, 1.0, 100.0):
+        shared = encoder(features)
+        shared.retain_grad()
+        main, (side,), record = branch(shared, [0.5])
+        main.retain_grad()
+        task = nn.functional.cross_entropy(decoder(main), targets)
+        terms = {"task": task, "term": (side - 5).square().mean()}
+        total = FixedWeights({"task": 1.0, "term": weight})(terms)
+        total.backward()
+        pull = shared.grad - main.grad
+        term = weight * 2 * (shared.detach() - 5) / shared.numel()
+        norms = torch.stack([main.grad.norm(), term.norm()])
+        torch.testing.assert_close(record[:, 0], norms, rtol=1e-4, atol=0)
+        assert pull.norm() <= 0.5 * main.grad.norm() * (1 + 1e-4)
+        torch.testing.assert_close(pull, record[1, 1] * term, rtol=1e-3, atol=1e-6)
+        assert (record[1, 1] == 1) == (weight == 1e-3)
+        pulls[weight] = pull
+    torch.testing.assert_close(pulls[1.0], pulls[100.0], rtol=1e-3, atol=1e-6)
 
 
 def test_without_a_bound_gradients_add_up():
