@@ -112,6 +112,25 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class PaceConfig:
+    """How much of the machine labelling may take: a teacher leaves the student its share."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    every: Annotated[int, Range(1, 1000), Live()] = 1
+    """Label one cloud of so many; 1 labels all."""
+    max_load: Annotated[float, Range(0.01, 1.0), Live()] = 1.0
+    """Share of the time that labelling may take: after each cloud the node rests accordingly, then
+    takes the newest. 1 never rests."""
+    priority: Literal["normal", "low", "idle"] = "normal"
+    """CPU scheduling of the network's threads. low: nice 10 and SCHED_BATCH; idle: SCHED_IDLE, they
+    run where nobody else wants to."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
 class DiagnosticsConfig:
     """When the node calls itself unwell."""
 
@@ -123,6 +142,8 @@ class DiagnosticsConfig:
     """Age of results in seconds (95th percentile) that is a WARN."""
     error_age: Annotated[float, Range(0.0, 3600.0), Live()] = 1.0
     """Age of results in seconds (95th percentile) that is an ERROR; at least warn_age."""
+    warn_dropped: Annotated[bool, Live()] = True
+    """Old clouds dropped because the node is slower than the sensor are a WARN."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -143,6 +164,7 @@ class NodeConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     input: InputConfig = field(default_factory=InputConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    pace: PaceConfig = field(default_factory=PaceConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
 

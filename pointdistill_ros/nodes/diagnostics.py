@@ -118,9 +118,9 @@ class Health:
                 self._network_fault = f"{type(error).__name__}: {reason}"
 
     def statuses(
-        self, counters: Counters, publishers: int, limits: DiagnosticsConfig
+        self, counters: Counters, publishers: int, limits: DiagnosticsConfig, skipped: int = 0
     ) -> list[Status]:
-        """The three statuses as of now."""
+        """The three statuses as of now; ``skipped``: clouds left out to keep the pace."""
         with self._lock:
             now = self._clock()
             statuses = [
@@ -133,6 +133,7 @@ class Health:
                 }, now),
                 self._status("timing", *self._judge_timing(now, counters, limits), {
                     **self._timing.values(now),
+                    "skipped on purpose": str(skipped),
                     "received": str(counters.received),
                     "processed": str(counters.processed),
                     "dropped: overwritten": str(counters.overwritten),

@@ -17,14 +17,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
@@ -38,11 +35,11 @@ from pointdistill_ros.nodes import messages, parameters
 from pointdistill_ros.nodes.diagnostics import SAMPLE, Health, cloud_facts
 from pointdistill_ros.nodes.model import SegmenterLike, load_segmenter
 from pointdistill_ros.nodes.model_thread import ModelThread
+from pointdistill_ros.nodes.pace import EveryNth, rest, set_priority
+from pointdistill_ros.nodes.run import spin
 from pointdistill_ros.nodes.shedding import CloudBudget
 from pointdistill_ros.nodes.status import diagnostic_array
-from pointdistill_ros.nodes.transport import prepare_transport
 from pointdistill_ros.nodes.worker import Counters, Frame, NewestFrameWorker
-from pointdistill_ros.openmp import bound_spinning
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmentation import Segmentation
 
@@ -83,6 +80,7 @@ class SegmentationNode(LifecycleNode):
         self._outputs: dict[str, Any] = {}
         self._writers: dict[str, messages.CloudWriter] = {}
         self._foreign_stamps = False
+        self._turns = EveryNth()
         self._health = Health()
         self._condition: object = None
         self._reported = 0.0
@@ -106,6 +104,7 @@ class SegmentationNode(LifecycleNode):
         """Load and warm up the model, create the outputs; else say why and stay unconfigured."""
         self._thread = ModelThread()
         try:
+            priority = self._thread.submit(self._lower_priority).result()
             segmenter = self._thread.submit(self._load_and_warm_up).result()
         except Exception as error:
             self._thread.end(STOP_TIMEOUT)
@@ -120,6 +119,7 @@ class SegmentationNode(LifecycleNode):
                 "weights sha256": segmenter.weights_sha256,
                 "parameters": str(segmenter.num_parameters),
                 "device": segmenter.device,
+                "priority": priority,
                 "engine": f"{segmenter.engine}: {segmenter.engine_detail}",
                 "label set": segmenter.label_set.name,
             }
@@ -140,10 +140,12 @@ class SegmentationNode(LifecycleNode):
             done=self._publish_stats,
             refused=self._refuse,
             max_age=lambda: self._config.input.max_age,
+            rest=lambda worked: rest(worked, self._config.pace.max_load),
             clock=self._now,
         )
         assert self._thread is not None
         self._worker.start(self._thread)
+        self._turns = EveryNth()
         self._health.activated()
         reliable = self._config.input.reliability == "reliable"
         self._subscription = self.create_subscription(
@@ -219,6 +221,13 @@ class SegmentationNode(LifecycleNode):
         self._health.deactivated()
         return self._worker is None or self._worker.stop(STOP_TIMEOUT)
 
+    def _lower_priority(self) -> str:
+        """Model thread, before any of the threads of the network exists."""
+        priority, refused = set_priority(self._config.pace)
+        if refused:
+            self.get_logger().warning(f"priority {priority}; the system refused {refused}")
+        return priority
+
     def _load_and_warm_up(self) -> SegmenterLike:
         segmenter = self._load(self._config.model)
         segmenter.max_latency_ms = self._config.model.max_latency_ms
@@ -243,6 +252,8 @@ class SegmentationNode(LifecycleNode):
     def _receive(self, cloud: PointCloud2) -> None:
         self._health.arrived()
         assert self._worker is not None
+        if not self._turns.takes(self._config.pace.every):
+            return
         stamp = cloud.header.stamp.sec + 1e-9 * cloud.header.stamp.nanosec
         frame = self._worker.put(cloud, stamp)
         if frame.foreign_stamp and not self._foreign_stamps:
@@ -348,7 +359,9 @@ class SegmentationNode(LifecycleNode):
     def _report_health(self) -> None:
         topic = None if self._subscription is None else self._subscription.topic_name
         publishers = 0 if topic is None else self.count_publishers(topic)
-        statuses = self._health.statuses(self.counters, publishers, self._config.diagnostics)
+        statuses = self._health.statuses(
+            self.counters, publishers, self._config.diagnostics, self._turns.skipped
+        )
         condition = [(status.level, status.message) for status in statuses], publishers
         now = time.monotonic()
         if condition != self._condition or now - self._reported >= 1.0:
@@ -357,37 +370,6 @@ class SegmentationNode(LifecycleNode):
             stamp = self.get_clock().now().to_msg()
             name = self.get_fully_qualified_name().lstrip("/")
             self._diagnostics.publish(diagnostic_array(name, device, stamp, statuses))
-
-
-def spin(make_node: Callable[[], SegmentationNode], args: list[str] | None = None) -> int:
-    """Run a node until SIGINT or SIGTERM. Exit code 0, or 2 with one line on bad parameters."""
-    prepare_transport()
-    bound_spinning()
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = make_node()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        while True:
-            try:
-                executor.spin()
-                break
-            except rclpy_implementation.RCLError as error:
-                # Jazzy lets it out of the service where a transition does not exist
-                if not rclpy.ok():
-                    break
-                node.get_logger().error(str(error))
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except PointDistillError as error:
-        print(f"segmentation_node: {error}", file=sys.stderr)
-        return 2
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
 
 
 def main() -> int:

@@ -43,7 +43,7 @@ class Timing:
             reasons.append((Level.ERROR, f"results older than {limits.error_age:g} s"))
         elif age > limits.warn_age:
             reasons.append((Level.WARN, f"results older than {limits.warn_age:g} s"))
-        if self._late[-1][1] > self._late[0][1]:
+        if limits.warn_dropped and self._late[-1][1] > self._late[0][1]:
             reasons.append((Level.WARN, "slower than the sensor: old clouds are dropped"))
         ill = sorted((r for r in reasons if r[0] != Level.OK), key=lambda r: -r[0])
         if not ill:

@@ -67,7 +67,8 @@ class NewestFrameWorker(Generic[M, R]):
     ``work`` gets a Frame and returns a result, or raises. ``done`` gets the result after it has
     been counted as processed. ``refused`` gets the exception of an invalid or failed frame and
     must not raise. All three run in the worker's thread. ``max_age`` is asked per frame (seconds,
-    0 = no limit).
+    0 = no limit). ``rest`` tells, from the seconds that a frame took, how long to rest after it; it
+    is asked again while resting.
     """
 
     def __init__(
@@ -77,10 +78,11 @@ class NewestFrameWorker(Generic[M, R]):
         done: Callable[[R], None] = lambda _: None,
         refused: Callable[[Exception], None] = lambda _: None,
         max_age: Callable[[], float] = lambda: 0.0,
+        rest: Callable[[float], float] = lambda _: 0.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._work, self._done, self._refused = work, done, refused
-        self._max_age, self._clock = max_age, clock
+        self._max_age, self._rest, self._clock = max_age, rest, clock
         self._lock = threading.Lock()
         self._slot: Frame[M] | None = None
         self._counters = Counters()
@@ -157,5 +159,14 @@ class NewestFrameWorker(Generic[M, R]):
         while not self._stopping.is_set():
             self._wake.wait(POLL)
             self._wake.clear()
-            while not self._stopping.is_set() and self.step():
-                pass
+            while not self._stopping.is_set():
+                began = time.monotonic()
+                if not self.step():
+                    break
+                self._pause(time.monotonic() - began)
+
+    def _pause(self, worked: float) -> None:
+        ended = time.monotonic()
+        while (left := ended + self._rest(worked) - time.monotonic()) > 0:
+            if self._stopping.wait(min(left, POLL)):
+                break

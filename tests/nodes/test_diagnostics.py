@@ -178,6 +178,13 @@ def test_load_shedding_warns_while_it_lasts_and_names_its_step(bench):
     assert bench.health.summary == (0, "")
 
 
+def test_a_teacher_drops_clouds_on_purpose(bench):
+    bench.limits = DiagnosticsConfig(warn_dropped=False)
+    bench.drive(20)
+    bench.counters = Counters(received=20, processed=15, overwritten=5)
+    assert bench.look()["timing"].level == Level.OK
+
+
 def test_a_budget_that_cannot_be_kept_is_an_error(bench):
     bench.drive(5, shedding=Shedding(100.0, 137.2, "voxel cap 1000", exhausted=True))
     timing = bench.look()["timing"]

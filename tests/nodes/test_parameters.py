@@ -19,9 +19,12 @@ LIVE = {
     "input.intensity_scale",
     "input.zero_is_no_return",
     "output.layout",
+    "pace.every",
+    "pace.max_load",
     "diagnostics.silent_after",
     "diagnostics.warn_age",
     "diagnostics.error_age",
+    "diagnostics.warn_dropped",
 }
 
 
