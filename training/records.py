@@ -27,7 +27,10 @@ class Row:
     losses: tuple[float, ...]
     """This process's losses, one per batch."""
     mean: dict[str, float]
-    """Loss, its parts and gradient norm, averaged over batches and processes."""
+    """Loss, its parts and gradient norm, averaged over the batches of all processes.
+
+    A part is averaged over the batches that computed it, and left out where none did.
+    """
 
     def finite_loss(self) -> bool:
         """Whether all losses, of all processes, are numbers."""
@@ -42,7 +45,8 @@ class Records:
     """Steps not looked at yet."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[int, dict[str, Any], int, list[str], Tensor]] = []
+        self._names: tuple[str, ...] = ()
+        self._rows: list[tuple[int, dict[str, Any], Tensor, Tensor]] = []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -52,50 +56,41 @@ class Records:
     ) -> None:
         """A step: losses of its batches under ``loss`` and its parts, all detached scalars.
 
-        Parts have the same names in all batches and processes; NaN = not computed there.
+        Parts have the same names in all batches, steps and processes; NaN = not computed there.
+        Raises ValueError for other names: processes that disagree would wait for each other.
         """
-        names = list(parts[0])
-        each = {name: torch.stack([p[name].float() for p in parts]) for name in names}
-        means = [v.mean() if name == "loss" else v.nanmean() for name, v in each.items()]
-        losses = [p["loss"].float() for p in parts]
-        values = torch.stack([*losses, *means, norm.float()])
-        self._rows.append((number, host, len(parts), names, values))
+        names = self._names = self._names or tuple(parts[0])
+        for part in parts:
+            if part.keys() != set(names):
+                raise ValueError(f"parts of a loss: {', '.join(names)} before, {', '.join(part)}")
+        values = [torch.stack([part[name].float() for name in names]) for part in parts]
+        self._rows.append((number, host, torch.stack(values), norm.float()))
 
     def fetch(self, fabric: Fabric, shared: list[float]) -> tuple[list[Row], list[float]]:
         """All steps since the last look, and ``shared`` summed over the processes."""
-        local = torch.stack([values for *_, values in self._rows]).double()  # [steps, n]
-        control = torch.tensor(shared, dtype=torch.float64, device=local.device)
-        own = local.tolist()
-        mean, total = own, shared
+        values = torch.stack([row[2] for row in self._rows]).double()  # [steps, batches, names]
+        norms = torch.stack([row[3] for row in self._rows]).double()[:, None]
+        optional = torch.tensor([name not in _ALWAYS for name in self._names], device=norms.device)
+        absent = values.isnan() & optional
+        sums = torch.cat([values.masked_fill(absent, 0).sum(1), norms], 1)  # [steps, names + 1]
+        counts = torch.cat([(~absent).sum(1), torch.ones_like(norms)], 1)
+        total = shared
         if fabric.world_size > 1:
-            absent = local.isnan() & self._optional(local)
-            numbers = [local.masked_fill(absent, 0), (~absent).double()]
-            flat = torch.cat([*(t.flatten() for t in numbers), control])
+            control = torch.tensor(shared, dtype=torch.float64, device=norms.device)
+            flat = torch.cat([sums.flatten(), counts.flatten(), control])
             flat = cast(Tensor, fabric.all_reduce(flat, reduce_op="sum"))
-            size = local.numel()
-            mean = (flat[:size] / flat[size : 2 * size]).view_as(local).tolist()  # 0 / 0: nobody
+            size = sums.numel()
+            sums, counts = flat[: 2 * size].view(2, *sums.shape)
             total = flat[2 * size :].tolist()
-        rows = [
-            Row(
-                number,
-                host,
-                tuple(own[i][:count]),
-                {
-                    name: value
-                    for name, value in zip([*names, "norm"], mean[i][count:], strict=True)
-                    if name in _ALWAYS or not math.isnan(value)
-                },
-            )
-            for i, (number, host, count, names, _) in enumerate(self._rows)
-        ]
+        means = (sums / counts).tolist()  # 0 / 0: computed nowhere
+        losses = values[:, :, self._names.index("loss")].tolist()
+        names, rows = (*self._names, "norm"), []
+        for (number, host, _, _), own, mean in zip(self._rows, losses, means, strict=True):
+            named = zip(names, mean, strict=True)
+            kept = {n: value for n, value in named if n in _ALWAYS or not math.isnan(value)}
+            rows.append(Row(number, host, tuple(own), kept))
         self._rows = []
         return rows, total
-
-    def _optional(self, local: Tensor) -> Tensor:
-        """bool [1, n]: columns of parts that a step may lack."""
-        _, _, count, names, _ = self._rows[0]
-        flags = [False] * count + [name not in _ALWAYS for name in [*names, "norm"]]
-        return torch.tensor([flags], device=local.device)
 
 
 def voxels(batches: list[Batch]) -> int:
