@@ -148,19 +148,23 @@ class Run:
         state.average.update(state.network, state.step)
 
     def _apply_gradient(self, parts: list[dict[str, Tensor]]) -> Tensor:
-        """Clip and step, unless this or an earlier gradient is no number. Returns the norm."""
+        """Clip and step, unless this or an earlier gradient is no number. Returns the norm.
+
+        Learned weights of a loss are clipped apart: what they pull takes nothing from the network.
+        """
         state = self.state
         optimizer = state.optimizer.optimizer
         if state.scaler:
             state.scaler.unscale_(optimizer)
         limit = self.config.clip_norm
         limit = float("inf") if limit is None else limit
-        norm = nn.utils.clip_grad_norm_(state.network.parameters(), limit)
+        norm = nn.utils.clip_grad_norm_(state.parameters, limit)
+        extra = nn.utils.clip_grad_norm_(state.loss_parameters, limit)
         if state.scaler:  # skips by itself what overflowed
             state.scaler.step(optimizer)
             state.scaler.update()
         else:
-            total = norm + torch.stack([p["loss"] for p in parts]).sum()
+            total = norm + extra + torch.stack([p["loss"] for p in parts]).sum()
             self._bad = torch.maximum(self._bad, (~total.isfinite()).float())
             optimizer.found_inf = self._bad  # a fused optimiser obeys it without being waited for
             optimizer.step()

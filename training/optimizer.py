@@ -10,6 +10,13 @@ from torch import Tensor, nn
 
 from training.config import TrainConfig
 
+_OF_THE_LOSS = ("log_variance", "log_scale")
+
+
+def belongs_to_loss(name: str) -> bool:
+    """Whether a parameter is a learned weight or scale of a loss, not part of a network."""
+    return name.endswith(_OF_THE_LOSS)
+
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with the transformer blocks and the rest as two groups; each knows its peak rate.
@@ -21,7 +28,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.AdamW
     rest: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        if name.endswith(("log_variance", "log_scale")):
+        if belongs_to_loss(name):
             free.append(parameter)
         else:
             (blocks if "block" in name else rest).append(parameter)

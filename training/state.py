@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pointdistill_ros.errors import CheckpointError
 from training.batch import Batch
 from training.config import TrainConfig
-from training.optimizer import AveragedWeights, make_optimizer
+from training.optimizer import AveragedWeights, belongs_to_loss, make_optimizer
 
 
 class Sealed:
@@ -55,6 +55,11 @@ class TrainState:
         optimizer = make_optimizer(network, config)
         self.objective, self.optimizer = fabric.setup(self.unwrapped, optimizer)
         self.average = AveragedWeights(network, config.ema_decay)
+        named = list(network.named_parameters())
+        self.parameters = [p for name, p in named if not belongs_to_loss(name)]
+        """Of the network, whose gradients are clipped together …"""
+        self.loss_parameters = [p for name, p in named if belongs_to_loss(name)]
+        """… and learned weights and scales of the loss."""
         self.step = 0
         """Optimiser steps taken, which the schedule counts."""
         self.drawn = 0

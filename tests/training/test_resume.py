@@ -18,6 +18,7 @@ from training.checkpoints import Checkpoints
 
 STEPS = 24
 CHANGES = {"steps": STEPS, "checkpoint_minutes": 0.0, "accumulate": 2}
+DISTIL = CHANGES | {"distil": True, "steps": 7}
 
 
 class Children:
@@ -100,9 +101,9 @@ def undisturbed(children, tmp_path_factory):
     return torch.load(folder / "final.pt"), lines(folder), time.monotonic() - begin
 
 
-def lines(folder):
+def lines(folder, keys=("step", "loss", "norm", "rate")):
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [[line[k] for k in ("step", "loss", "norm", "rate")] for line in found]
+    return [[repr(line.get(k)) for k in keys] for line in found]
 
 
 def assert_same(folder, undisturbed):
@@ -112,10 +113,11 @@ def assert_same(folder, undisturbed):
 
 
 def await_step(folder, step):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
-        found = Checkpoints(folder / "checkpoints").paths()
-        if found and int(found[-1].name[5:13]) >= step:
+        # names alone: the run removes files meanwhile
+        found = [int(path.name[5:13]) for path in (folder / "checkpoints").glob("step_*.pt")]
+        if found and max(found) >= step:
             return
         time.sleep(0.002)
     pytest.fail(f"no checkpoint of step {step}")
@@ -135,6 +137,30 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(children, undisturbed
     assert_same(tmp_path, undisturbed)
 
 
+def test_a_killed_distillation_ends_in_the_same_bits_and_leaves_its_teacher_alone(
+    children, tmp_path
+):
+    from .distillation.toy import toy_distillation
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert children.run(whole, DISTIL) == 0
+    for step in (2, 4):
+        children.start(cut, DISTIL)
+        await_step(cut, step)
+        children.send(signal.SIGKILL)
+        assert children.exit_code() == -signal.SIGKILL
+    assert children.run(cut, DISTIL) == 0
+    first, second = (torch.load(folder / "final.pt") for folder in (whole, cut))
+    assert all(first["average"][name].equal(second["average"][name]) for name in first["average"])
+    keys = ("loss", "norm", "soft_targets", "topology", "gradient_guidance", "features")
+    assert lines(whole, keys) == lines(cut, keys)
+    given = toy_distillation(tmp_path / "new", steps=1).state.unwrapped.loss.teacher.network
+    assert set(first["teacher"]) == set(given.state_dict())
+    assert all(first["teacher"][name].equal(value) for name, value in given.state_dict().items())
+    log_variance = first["average"]["extras.weighting.log_variance"]
+    assert log_variance.isfinite().all() and log_variance.std() > 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_after_the_step_with_a_checkpoint(children, undisturbed, tmp_path, number):
     seldom = CHANGES | {"checkpoint_minutes": 60.0}
@@ -147,7 +173,7 @@ def test_a_signal_ends_it_after_the_step_with_a_checkpoint(children, undisturbed
         time.sleep(0.002)
     children.send(number)
     assert children.exit_code() == 128 + number
-    done = lines(tmp_path)[-1][0]
+    done = int(lines(tmp_path)[-1][0])
     assert 3 <= done < STEPS
     assert f"{done:08d}" in Checkpoints(tmp_path / "checkpoints").paths()[-1].name
     assert children.run(tmp_path, seldom) == 0

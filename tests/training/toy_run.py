@@ -68,18 +68,30 @@ def toy_run(folder, network=None, monitor=None, **changes):
     return Run(folder, network, toy_loss, config, budget, open_device(config), monitor)
 
 
+def make_run(folder, changes):
+    """A toy run; one that distils where ``changes`` say so."""
+    changes = dict(changes)
+    if changes.pop("distil", False):
+        from .distillation.toy import toy_distillation
+
+        return toy_distillation(folder, **changes)
+    return toy_run(folder, **changes)
+
+
 def main(folder, changes):
     """Train; the averaged weights end up in FOLDER/final.pt. Exits as a program would."""
     guard = InterruptGuard()
     try:
         with guard:
-            run = toy_run(folder, **changes)
+            run = make_run(folder, changes)
             final = run.fit(halves, guard)
     except Interrupted as signal:
         sys.exit(signal.exit_code)
     own = {n: b.clone() for n, b in run.state.network.named_buffers()}
     name = "final.pt" if run.first else "second.pt"
-    torch.save({"average": final, "own_buffers": own}, Path(folder) / name)
+    teacher = getattr(run.state.unwrapped.loss, "teacher", None)
+    kept = {} if teacher is None else teacher.network.state_dict()
+    torch.save({"average": final, "own_buffers": own, "teacher": kept}, Path(folder) / name)
 
 
 if __name__ == "__main__":
