@@ -125,6 +125,7 @@ setup(
         "console_scripts": [
             "pointdistill=pointdistill_ros.cli:main",
             "segmentation_node=pointdistill_ros.nodes.segmentation_node:main",
+            "comparison_node=pointdistill_ros.nodes.comparison_node:main",
         ]
     },
 )
