@@ -7,16 +7,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pointdistill_ros.engine.library import EngineMissingError, load_library
+from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.pyramid import VoxelPyramid, build_pyramid, draw_permutation
 from pointdistill_ros.model.voxels import Voxels, voxelise
@@ -38,6 +41,12 @@ from training.transforms import (
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11
+
+    from training.camera.pairing import CameraPairs
+    from training.voxel_scores import VoxelScores
+
+Carried = Callable[[Sequence[LabelledPoints]], Mapping[str, Any]]
+"""The points that represent the voxels of each sample → more fields of their Batch."""
 
 
 class Transferable:
@@ -66,6 +75,12 @@ class Batch(Transferable):
     """Geometry of all stages."""
     head: str = "common"
     """Which head of the network the targets belong to."""
+    camera: CameraPairs | None = None
+    """Voxels that an image shows; None where no image belongs to a sample."""
+    scores: VoxelScores | None = None
+    """Voxels with class scores given beforehand; None where there are none."""
+    keys: tuple[str, ...] = ()
+    """Per sample, what its features are found by; empty where no two batches share a sample."""
 
 
 def collate(
@@ -76,22 +91,30 @@ def collate(
     rng: np.random.Generator | None,
     head: str = "common",
     compiled: bool = True,
+    carried: Carried | None = None,
+    fixed: bool = False,
 ) -> Batch:
     """Voxelise each sample and pack them.
 
     With ``rng`` as for training (random representatives, shuffled curves, samples cut to a sector
     of ``max_voxels``), without as for evaluation. ``compiled`` builds the geometry by compiled code
-    where that is installed.
+    where that is installed. ``fixed``: with ``rng``, but the first point represents its voxel and
+    nothing is cut, so that a sample is the same whenever it comes (``keys`` tell which it is).
     A voxel has the label of the point that represents it: the same point gives its position and
     intensity, and the labels of a voxel's points are met as often as they occur. The majority would
     be another label in 0.13 % (0.1 m) or 0.26 % (0.15 m) of the voxels of SemanticKITTI.
     """
     to_voxels, to_pyramid = geometry_builders(compiled)
-    coords, batch, features, targets = [], [], [], []
+    coords, batch, features, targets, shown = [], [], [], [], []
     for i, points in enumerate(samples):
-        voxels = to_voxels(points.xyz, grid_size, rng)
+        voxels = to_voxels(points.xyz, grid_size, None if fixed else rng)
         kept: Any = slice(None)
         if rng is not None and len(voxels.coords) > max_voxels:
+            if fixed:
+                raise ConfigError(
+                    f"a scan has {len(voxels.coords)} voxels, more than max_voxels {max_voxels}; "
+                    "kept answers are those to whole scans, so raise max_voxels"
+                )
             start = rng.uniform(0, 2 * np.pi)
             angle = (azimuth(points.select(voxels.point)) - start) % (2 * np.pi)
             kept = np.sort(np.argpartition(angle, max_voxels)[:max_voxels])
@@ -100,6 +123,8 @@ def collate(
         batch.append(np.full(len(chosen), i, np.int64))
         features.append(np.column_stack([chosen.xyz, chosen.intensity]))
         targets.append(chosen.labels.astype(np.int64))
+        shown.append(chosen)
+    more = {} if carried is None else carried(shown)
     pyramid = to_pyramid(
         torch.from_numpy(np.concatenate(coords)),
         torch.from_numpy(np.concatenate(batch)),
@@ -111,7 +136,15 @@ def collate(
         torch.from_numpy(np.concatenate(targets)),
         pyramid,
         head,
+        keys=tuple(_key(part) for part in features) if fixed else (),
+        **more,
     )
+
+
+def _key(features: NDArray[np.float32]) -> str:
+    """Digest of a sample's features; with the grid it also tells the cells."""
+    content = np.ascontiguousarray(features, np.float32).tobytes()
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 @cache
@@ -143,6 +176,11 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 class BatchStream:
     """Endless training batches; ``stream(k)`` is always the same batch."""
 
+    carried: Carried | None = None
+    """What else batches tell of their voxels."""
+    fixed = False
+    """Whether a sample is the same whenever it comes (``collate``)."""
+
     def __init__(
         self,
         sources: SourceMix,
@@ -166,6 +204,11 @@ class BatchStream:
         whole = self.whole_from is not None and k >= self.whole_from
         augment = config.augment.whole() if whole else config.augment
         samples = [self.sample(rng, head, augment) for _ in range(config.scans_per_step)]
+        return self.pack(samples, rng, head)
+
+    def pack(self, samples: Sequence[LabelledPoints], rng: np.random.Generator, head: str) -> Batch:
+        """Samples of one head as the batch that a step takes."""
+        config = self.config
         return collate(
             samples,
             self.model,
@@ -174,6 +217,8 @@ class BatchStream:
             rng,
             head,
             config.compiled,
+            self.carried,
+            self.fixed,
         )
 
     def sample(self, rng: np.random.Generator, head: str, config: AugmentConfig) -> LabelledPoints:

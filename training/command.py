@@ -111,6 +111,8 @@ def _parser(program: Program[C]) -> argparse.ArgumentParser:
     if program.teacher:
         help_text = "weights to learn from: a shipped name or a file"
         parser.add_argument("--teacher", help=help_text)
+        help_text = "weights of train_camera_teacher, for recipes with a camera"
+        parser.add_argument("--camera", type=Path, help=help_text)
     parser.add_argument("--data", type=Path, help="folder that the recipe's data sets lie in")
     parser.add_argument("--cache", type=Path, help="rendered streets (default runs/streets)")
     parser.add_argument("--run", type=Path, help=f"folder of this run (default runs/{role}-RECIPE)")
@@ -161,7 +163,10 @@ def _setting(program: Program[C], args: argparse.Namespace) -> tuple[C, Places]:
     teacher = Path(remembered["teacher"]) if remembered.get("teacher") else None
     if program.teacher and args.teacher:
         teacher = find_weights(args.teacher)
-    return config, Places(run, data, cache, teacher)
+    camera = Path(remembered["camera"]) if remembered.get("camera") else None
+    if program.teacher and args.camera:
+        camera = args.camera
+    return config, Places(run, data, cache, teacher, camera)
 
 
 def _how_to_resume(program: Program[C], run: Path | None) -> str:

@@ -2,11 +2,12 @@
 """The folder that labels of a network lie in, with the clouds that they belong to.
 
     ROOT/pseudo/NAME.npz      pseudo19, conf: what datasets/pseudo.py reads, doubtful labels 255
-    ROOT/unlabelled/NAME.npz  the cloud: a link, or packed where the source is of another format
+    ROOT/unlabelled/NAME.npz  the cloud: a link, or packed where the source is of another format …
+    ROOT/drives/DRIVE/NAME.npz    … or here, where it is one of a drive
     ROOT/scores/NAME.npz      all labels and confidences, soft targets if wanted, and who made them
     ROOT/manifest.json, README.md
 
-Every file appears whole or not at all. Clouds of one drive lie in ``kitti_raw_run`` instead.
+Every file appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.scan import LidarScan
 from training.self_training import SoftLabels, top_classes
 
-SINGLE, DRIVE = "unlabelled", "kitti_raw_run"
-"""Folders of clouds: every file a place of its own, or all of one drive."""
+SINGLE, DRIVES = "unlabelled", "drives"
+"""Folders of clouds: every file a place of its own, or every folder in it."""
 _LIMIT = 32767
 """Largest stored coordinate; packed clouds are int16 steps of 1/q metres."""
 
@@ -164,6 +165,9 @@ class PseudoFolder:
         """Link a packed file, or write the members of one."""
         path = self.root / folder / f"{name}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
+        for other in (*self.root.glob(f"*/{path.name}"), *self.root.glob(f"*/*/{path.name}")):
+            if other.is_symlink() and other != path:  # where an earlier command put it
+                other.unlink()
         if isinstance(cloud, dict):
             _write(path, cloud)
         elif not (path.exists() and path.samefile(cloud)):

@@ -38,7 +38,7 @@ from pointdistill_ros.io.source import ScanEntry
 from pointdistill_ros.segmenter import Segmenter
 from training.interrupt import Interrupted, InterruptGuard
 from training.pseudo_files import (
-    DRIVE,
+    DRIVES,
     SINGLE,
     PseudoFolder,
     cloud_digest,
@@ -56,6 +56,8 @@ from training.self_training import (
     filtered,
 )
 
+_KITTI_RUN = "kitti_raw_run"
+"""A folder of scans that is known to be one drive."""
 REFERENCE = "semantic-kitti"
 """Label set and sensor convention of what datasets/pseudo.py reads."""
 
@@ -67,20 +69,25 @@ class Job:
     entry: ScanEntry
     name: str
     folder: str
-    """Of the cloud: a place of its own or one of a drive."""
+    """Of the cloud: of places of their own, or of a drive."""
     file: Path | None
     """Where the scan is a file."""
 
 
 def find_jobs(inputs: Sequence[Path], match: str, every: int, drive: bool) -> list[Job]:
-    """Scans of the inputs whose names match. Raises InputError where two share a name."""
+    """Scans of the inputs whose names match; a bag or a folder of a drive is one place.
+
+    Raises InputError where two share a name.
+    """
     jobs: dict[str, Job] = {}
     for path in inputs:
         source = open_scans(path)
         files = source.files if isinstance(source, ScanFiles) else None
-        many = files is None or (path / "velodyne").is_dir() or path.name == DRIVE
-        folder = DRIVE if drive or many else SINGLE
-        prefix = f"{path.stem}_" if files is None else ""
+        numbered = files is None or (path / "velodyne").is_dir()
+        place = path.stem if path.is_file() else path.resolve().name
+        one = drive or numbered or path.name == _KITTI_RUN
+        folder = f"{DRIVES}/{place}" if one else SINGLE
+        prefix = f"{place}_" if numbered else ""
         for i, entry in enumerate(source.entries()):
             if i % every or not fnmatch(entry.name, match):
                 continue
@@ -243,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", default="student", help="shipped name or checkpoint path")
     add("--match", default="*", help="only scans whose name matches, e.g. '*kitti*'")
     add("--every", type=int, default=1, help="only every n-th scan")
-    add("--one-drive", action="store_true", help="the scans show one place, not one each")
+    add("--one-drive", action="store_true", help="the scans of an input show one place")
     add("--convention", default=REFERENCE, help="sensor of the input: config/datasets/")
     add("--views", type=int, choices=list(VIEWS), default=4, help="test-time augmentation")
     add("--every-point", action="store_true", help="all passes of P3, eight times slower")

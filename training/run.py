@@ -48,6 +48,8 @@ class Places:
     """Rendered streets."""
     teacher: Path | None = None
     """Weights that a student learns from."""
+    camera: Path | None = None
+    """Weights of a camera teacher that it learns from, too."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Task:
     loss: Loss
     geometry: PTv3Config
     """Shape that batches' pyramids are built for; every network in ``network`` must fit it."""
+    stream: Callable[[int | None], BatchStream] | None = None
+    """Number of the first batch of whole scans → batches; None = those of the run's data alone."""
 
 
 TaskMaker = Callable[[C, Places, SourceMix, Fabric], Task]
@@ -77,8 +81,8 @@ def train_run(
     folder, first = RunFolder(places.run), is_first_process()
     with folder.locked() if first else nullcontext():
         if first:  # before others are started, which would wait in vain
-            facts = {"data": places.data, "cache": places.cache, "teacher": places.teacher}
-            facts = {name: str(path or "") for name, path in facts.items()}
+            names = ("data", "cache", "teacher", "camera")
+            facts = {name: str(getattr(places, name) or "") for name in names}
             folder.begin(config, describe_start(facts))
         console = Console(quiet=not first)
         return _train(config, places, make_task, open_device(config), folder, console, guard)
@@ -103,7 +107,11 @@ def _train(
     budget = Budget.of(config, sum(len(s) for s in mix.sources), fabric.world_size)
     per_step = config.accumulate * fabric.world_size
     whole_from = budget.first_of_last(config.whole_scans, per_step)
-    stream = BatchStream(mix, task.geometry, config, whole_from)
+    stream = (
+        task.stream(whole_from)
+        if task.stream
+        else BatchStream(mix, task.geometry, config, whole_from)
+    )
 
     def monitor(state: dict[str, Tensor]) -> dict[str, float]:
         assert watch is not None

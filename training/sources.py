@@ -8,7 +8,8 @@ processes; what it draws depends on the generator it is given and on nothing els
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.random import Generator
@@ -24,6 +25,7 @@ from training.transforms import LabelledPoints
 
 __all__ = ["CachedScans", "SourceMix", "open_source"]
 
+M = TypeVar("M", bound="SourceMix")
 COUNTED = 400
 """Scans per source whose labels are counted; of larger data sets a sample of all sequences."""
 
@@ -112,6 +114,18 @@ class SourceMix:
             [s.balance for s in config.sources],
             config.seed,
         )
+
+    def derived(self, kind: type[M], sources: Sequence[LabelledScans]) -> M:
+        """A mix that draws the same scans by the same chances, from data sets made of these.
+
+        Their scans and labels must be these, whatever else they tell of them.
+        """
+        other = kind.__new__(kind)
+        other.__dict__ |= self.__dict__
+        other.sources = list(sources)
+        pairs = zip(self._sources, sources, strict=True)
+        other._sources = [replace(source, scans=scans) for source, scans in pairs]
+        return other
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -203,8 +217,14 @@ class SourceMix:
         intensity = scan.intensity
         if intensity is None:
             intensity = np.zeros(len(scan), np.float32)
-        points = LabelledPoints(scan.xyz, intensity, source.table[labels], scan.ring)
+        points = LabelledPoints(
+            scan.xyz, intensity, source.table[labels], scan.ring, self._known(k, i, len(scan))
+        )
         return points if scan.valid.all() else points.select(scan.valid)
+
+    def _known(self, k: int, i: int, count: int) -> dict[str, NDArray[Any]]:
+        """Columns of the ``count`` points of scan i of source k, in their order."""
+        return {}
 
 
 def _spread(place: NDArray[np.int64], most: int, rng: Generator) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from pointdistill_ros.errors import ScanError
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.pyramid import VoxelPyramid, draw_permutation
 from pointdistill_ros.model.voxels import Voxels
-from training.batch import Batch, BatchStream, Transferable, geometry_builders
+from training.batch import Batch, BatchStream, Carried, geometry_builders
 from training.sources import SourceMix
 from training.transforms import LabelledPoints, azimuth, estimate_rings
 
@@ -34,14 +34,12 @@ without this column count as the own sweep's."""
 
 
 @dataclass(frozen=True, eq=False)
-class SweptBatch(Transferable):
-    """The same samples as the two networks see them."""
+class SweptBatch(Batch):
+    """Samples as the student sees them, voxels with points of the own sweep, and as the teacher."""
 
-    student: Batch
-    """Voxels with points of the own sweep."""
-    teacher: Batch
+    teacher: Batch = field(kw_only=True)
     """All voxels; targets are those of the student where it has the voxel."""
-    rows: tuple[Tensor, ...]
+    rows: tuple[Tensor, ...] = field(kw_only=True)
     """Per stage, int64 [n of the student] row of its voxel in the teacher's stage, ascending."""
 
 
@@ -69,26 +67,26 @@ class SweptMix(SourceMix):
 
 
 class SweptStream(BatchStream):
-    """Endless batches for a teacher of several sweeps; ``stream(k)`` is always the same one.
-
-    ``teacher_voxels`` bounds the voxels of a sample; ``max_voxels`` of the config is the student's
-    bound elsewhere, and here has no effect.
-    """
+    """Endless batches for a teacher of several sweeps; ``stream(k)`` is always the same one."""
 
     def __init__(self, *args: Any, teacher_voxels: int = 120_000, **options: Any) -> None:
+        """``teacher_voxels``: most voxels of a sample with all its sweeps."""
         super().__init__(*args, **options)
         self.teacher_voxels = teacher_voxels
 
-    def __call__(self, k: int) -> SweptBatch:  # type: ignore[override]
-        """Batch number ``k`` ≥ 0, of one head."""
+    def pack(self, samples: Sequence[LabelledPoints], rng: np.random.Generator, head: str) -> Batch:
+        """Samples of one head as the batch that a step takes, a SweptBatch."""
         config = self.config
-        rng = np.random.default_rng([config.seed, k])
-        head = self.sources.draw_head(rng)
-        whole = self.whole_from is not None and k >= self.whole_from
-        augment = config.augment.whole() if whole else config.augment
-        samples = [self.sample(rng, head, augment) for _ in range(config.scans_per_step)]
         return collate_sweeps(
-            samples, self.model, config.grid_size, self.teacher_voxels, rng, head, config.compiled
+            samples,
+            self.model,
+            config.grid_size,
+            self.teacher_voxels,
+            rng,
+            head,
+            config.compiled,
+            config.max_voxels,
+            self.carried,
         )
 
 
@@ -100,16 +98,20 @@ def collate_sweeps(
     rng: np.random.Generator | None,
     head: str = "common",
     compiled: bool = True,
+    own_voxels: int | None = None,
+    carried: Carried | None = None,
 ) -> SweptBatch:
     """Voxelise each sample once and pack it twice: all of it, and the own sweep's voxels.
 
     ``model``: strides and curves, which both networks share. ``max_voxels`` bounds the teacher's
-    voxels of a sample, by a sector; without ``rng`` as for evaluation: nothing is cut, own points
-    come before others, and the first one represents its voxel.
+    voxels of a sample and ``own_voxels`` the student's (None = those alone), by one sector; without
+    ``rng`` as for evaluation: nothing is cut, own points come before others, and the first one
+    represents its voxel. Where nobody sees another sweep, both see one and the same batch.
     Raises ScanError for a sample without points of the own sweep.
     """
     to_voxels, to_pyramid = geometry_builders(compiled)
-    coords, features, targets, own = [], [], [], []
+    most = max_voxels if own_voxels is None else own_voxels
+    coords, features, targets, own, shown = [], [], [], [], []
     for points in samples:
         sweep = points.columns.get(SWEEP)
         foreign = np.zeros(len(points), np.bool_) if sweep is None else sweep != 0
@@ -118,15 +120,17 @@ def collate_sweeps(
         mine = _own_counts(voxels, len(points) - int(foreign.sum()))
         chosen = ordered.select(_representatives(voxels, mine, rng))
         kept: Any = slice(None)
-        if rng is not None and len(voxels) > max_voxels:
+        if rng is not None and (len(voxels) > max_voxels or (mine > 0).sum() > most):
             angle = (azimuth(chosen) - rng.uniform(0, 2 * np.pi)) % (2 * np.pi)
-            kept = np.sort(np.argpartition(angle, max_voxels)[:max_voxels])
+            order = np.argsort(angle, kind="stable")[:max_voxels]
+            kept = np.sort(order[np.cumsum(mine[order] > 0) <= most])
         if not (mine[kept] > 0).any():
             raise ScanError("a sample holds no point of its own sweep; the student would see none")
         coords.append(voxels.coords[kept])
         features.append(np.column_stack([chosen.xyz, chosen.intensity])[kept])
         targets.append(chosen.labels.astype(np.int64)[kept])
         own.append(mine[kept] > 0)
+        shown.append(chosen.select(np.arange(len(chosen))[kept][mine[kept] > 0]))
     scan = np.repeat(np.arange(len(samples)), [len(part) for part in coords])
     permutation = None if rng is None else draw_permutation(model, rng)
     every = (
@@ -137,13 +141,15 @@ def collate_sweeps(
     )
     teacher = to_pyramid(*every[:2], model, permutation=permutation)
     finest = torch.from_numpy(np.flatnonzero(np.concatenate(own)))
-    c, b, x, y = (tensor[finest] for tensor in every)
-    student = to_pyramid(c, b, model, depth=teacher.depth, permutation=permutation)
-    return SweptBatch(
-        Batch(x, y, student, head),
-        Batch(*every[2:], teacher, head),
-        stage_rows(student, teacher, finest),
-    )
+    c, b, x, y = every
+    student = teacher
+    if len(finest) < len(c):
+        c, b, x, y = (tensor[finest] for tensor in every)
+        student = to_pyramid(c, b, model, depth=teacher.depth, permutation=permutation)
+    more = {} if carried is None else carried(shown)
+    seen = Batch(*every[2:], teacher, head)
+    rows = stage_rows(student, teacher, finest)
+    return SweptBatch(x, y, student, head, **more, teacher=seen, rows=rows)
 
 
 def stage_rows(student: VoxelPyramid, teacher: VoxelPyramid, finest: Tensor) -> tuple[Tensor, ...]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scans without labels of people, and what a public network said about them: extra training data.
 
-- ``pseudo/NAME.npz`` labels ``unlabelled/NAME.npz`` or ``kitti_raw_run/NAME.npz`` point for point
+- ``pseudo/NAME.npz`` labels the cloud ``unlabelled/NAME.npz``, which is a place of its own, or
+  ``drives/DRIVE/NAME.npz`` or ``kitti_raw_run/NAME.npz``, each of which is one drive
 - the labelling network was trained on SemanticKITTI 00-10, sequences 07 and 10 included: a network
   trained with these labels has second-hand knowledge of the sequences it is measured on. Report
   figures with and without them, and never measure on them
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from pointdistill_ros.labels import UNLABELLED, LabelSet
 from pointdistill_ros.scan import LidarScan
 
 _RUN = "kitti_raw_run"
-_CLOUDS = ("unlabelled", _RUN)
+_SINGLE, _DRIVES = "unlabelled", "drives"
 
 
 class PseudoScans:
@@ -32,7 +34,7 @@ class PseudoScans:
     label_set = LabelSet.named("semantic-kitti")
 
     def __init__(self, root: str | Path, min_confidence: int) -> None:
-        """``root`` holds ``pseudo/`` beside ``unlabelled/`` and ``kitti_raw_run/``.
+        """``root`` holds ``pseudo/`` beside the folders of clouds.
 
         Labels less confident than ``min_confidence`` (0..100) become 255. Scans are read when
         asked for. Raises ConfigError on a confidence out of range,
@@ -42,13 +44,16 @@ class PseudoScans:
             raise ConfigError(f"min_confidence must lie in 0 .. 100; got {min_confidence}")
         self.min_confidence = min_confidence
         self.convention = SensorConvention.named("semantic-kitti")
-        folder = Path(root) / "pseudo"
+        self.root = Path(root)
+        folder = self.root / "pseudo"
         self.label_paths = sorted(folder.glob("*.npz"))
         if not self.label_paths:
             raise InputError(f"{folder}: no pseudo-labels; expected NAME.npz, one per scan")
-        self.paths = [_cloud_of(path) for path in self.label_paths]
-        # Each file of `unlabelled` is the only scan of its drive; the run is one drive.
-        self.sequences = [_RUN if p.parent.name == _RUN else p.stem for p in self.paths]
+        drives = sorted(path for path in (self.root / _DRIVES).glob("*") if path.is_dir())
+        folders = [self.root / _SINGLE, self.root / _RUN, *drives]
+        self.paths = [_cloud_of(path, folders) for path in self.label_paths]
+        # Each file of `unlabelled` is the only scan of its drive; other folders are one drive each.
+        self.sequences = [p.stem if p.parent == folders[0] else p.parent.name for p in self.paths]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -80,12 +85,12 @@ class PseudoScans:
         return quantum, packed, inten, np.where(doubtful, np.uint8(UNLABELLED), labels)
 
 
-def _cloud_of(label_path: Path) -> Path:
-    candidates = [label_path.parents[1] / folder / label_path.name for folder in _CLOUDS]
-    found = [path for path in candidates if path.is_file()]
+def _cloud_of(label_path: Path, folders: Sequence[Path]) -> Path:
+    found = [path for folder in folders if (path := folder / label_path.name).is_file()]
     if len(found) != 1:
         what = "two clouds" if found else "no cloud"
-        raise InputError(f"{label_path}: {what} of this name in {' and '.join(_CLOUDS)}")
+        where = f"{_SINGLE}, {_RUN} and {_DRIVES}/*"
+        raise InputError(f"{label_path}: {what} of this name in {where}")
     return found[0]
 
 

@@ -289,4 +289,23 @@ def test_scans_without_intensity_look_as_in_training(command, tmp_path):
 def test_scans_of_one_drive_are_one_place(command, tmp_path):
     command("--one-drive", "--every", "2")
     scans = PseudoScans(tmp_path / "out", 0)
-    assert scans.sequences == ["kitti_raw_run"] * 2
+    assert scans.sequences == ["unlabelled"] * 2  # the folder
+    command("--match", "0_kitti")
+    assert PseudoScans(tmp_path / "out", 0).sequences == ["0_kitti", "unlabelled"]
+
+
+def test_every_folder_and_bag_is_a_drive_of_its_own(command, tmp_path):
+    drives = [tmp_path / "sequences" / name for name in ("03", "04")]
+    for drive in drives:
+        (drive / "velodyne").mkdir(parents=True)
+        for i in range(2):
+            rng = np.random.default_rng(i)
+            points = np.column_stack([cloud(i, 200).xyz, rng.random(200)]).astype(np.float32)
+            points.tofile(drive / "velodyne" / f"{i:06d}.bin")
+    command("--match", "*0*", more=drives)
+    scans = PseudoScans(tmp_path / "out", 0)
+    found = dict(zip([path.stem for path in scans.label_paths], scans.sequences, strict=True))
+    assert found["0_kitti"] == "0_kitti"
+    assert [found[f"03_00000{i}"] for i in range(2)] == ["03"] * 2
+    assert [found[f"04_00000{i}"] for i in range(2)] == ["04"] * 2
+    assert len(scans[1][0]) == 200

@@ -71,7 +71,7 @@ def test_the_student_sees_some_of_the_teachers_voxels_and_knows_which(seed, n, t
     except ScanError:
         assert most == 60  # a narrow sector without own points
         return
-    student, teacher = batch.student.pyramid, batch.teacher.pyramid
+    student, teacher = batch.pyramid, batch.teacher.pyramid
     assert len(batch.rows) == 3 and student.permutation == teacher.permutation
     assert student.depth == teacher.depth  # Hilbert curves depend on it
     for rows, mine, theirs in zip(batch.rows, student.stages, teacher.stages, strict=True):
@@ -79,12 +79,12 @@ def test_the_student_sees_some_of_the_teachers_voxels_and_knows_which(seed, n, t
         assert mine.coords.equal(theirs.coords[rows])
         assert mine.scan.equal(theirs.scan[rows])
         assert (rows.diff() > 0).all()
-    assert batch.student.features.equal(batch.teacher.features[batch.rows[0]])
-    assert batch.student.targets.equal(batch.teacher.targets[batch.rows[0]])
+    assert batch.features.equal(batch.teacher.features[batch.rows[0]])
+    assert batch.targets.equal(batch.teacher.targets[batch.rows[0]])
     # exactly the voxels in which an own point lies: own labels are even
     alone = torch.ones(len(teacher), dtype=torch.bool)
     alone[batch.rows[0]] = False
-    assert (batch.student.targets % 2 == 0).all() and (batch.teacher.targets[alone] % 2 == 1).all()
+    assert (batch.targets % 2 == 0).all() and (batch.teacher.targets[alone] % 2 == 1).all()
     np.testing.assert_allclose(batch.teacher.features[:, 3], batch.teacher.targets / 20, atol=1e-6)
     if most == 10_000:
         cells = [np.floor(s.xyz[is_own(s)].astype(float) / 0.5) for s in samples]
@@ -97,7 +97,7 @@ def test_without_other_sweeps_it_is_the_plain_batch():
     points = swept_points(0, own=500, other=0)
     batch = collate_sweeps([points], tiny_config(), 0.5, 10**6, None)
     plain = collate([points], tiny_config(), 0.5, 10**6, None)
-    for one in (batch.student, batch.teacher):
+    for one in (batch, batch.teacher):
         assert one.features.equal(plain.features) and one.targets.equal(plain.targets)
         assert one.pyramid.stages[1].coords.equal(plain.pyramid.stages[1].coords)
     assert batch.rows[1].equal(torch.arange(len(plain.pyramid.stages[1])))
@@ -120,11 +120,7 @@ def test_representatives_are_drawn_among_all_own_points():
         xyz, np.zeros(4, np.float32), labels, None, {SWEEP: np.int8([1, 0, 0, -1])}
     )
     drawn = {
-        int(
-            collate_sweeps(
-                [points], tiny_config(), 0.5, 9, np.random.default_rng(k)
-            ).student.targets
-        )
+        int(collate_sweeps([points], tiny_config(), 0.5, 9, np.random.default_rng(k)).targets)
         for k in range(30)
     }
     assert drawn == {2, 3}
@@ -140,8 +136,8 @@ def test_networks_run_on_it_and_meet_at_the_rows():
     teacher, student = tiny_network(0), tiny_network(1, encoder_depths=(1, 1))
     with torch.no_grad():
         seen = teacher(batch.teacher.features, batch.teacher.pyramid)[batch.rows[0]]
-        alone = teacher(batch.student.features, batch.student.pyramid)
-    found = student(batch.student.features, batch.student.pyramid)
+        alone = teacher(batch.features, batch.pyramid)
+    found = student(batch.features, batch.pyramid)
     assert seen.shape == found.shape and found.requires_grad
     assert not torch.allclose(seen, alone)  # more voxels around them
 
@@ -216,13 +212,13 @@ def test_batches_are_the_same_again_and_travel():
     stream = SweptStream(swept_mix(), tiny_config(), CONFIG, teacher_voxels=2000)
     for k in range(3):
         first, again = stream(k), pickle.loads(pickle.dumps(stream))(k)
-        assert first.student.features.equal(again.student.features)
+        assert first.features.equal(again.features)
         assert first.teacher.features.equal(again.teacher.features)
         assert first.rows[1].equal(again.rows[1])
-        assert len(first.teacher.targets) > len(first.student.targets)
+        assert len(first.teacher.targets) > len(first.targets)
         assert max(np.diff(first.teacher.pyramid.stages[0].offsets)) <= 2000
         sent = pack(first).unpack()
-        assert sent.rows[0].equal(first.rows[0]) and sent.to("cpu").student.head == "common"
+        assert sent.rows[0].equal(first.rows[0]) and sent.to("cpu").head == "common"
 
 
 def test_data_sets_without_sweeps_mix_with_those_that_have_some():
@@ -230,7 +226,7 @@ def test_data_sets_without_sweeps_mix_with_those_that_have_some():
     mix = SweptMix([(scans, 1.0), (Drives("bb"), 1.0)])
     stream = SweptStream(mix, tiny_config(), CONFIG)
     for k in range(6):
-        assert len(stream(k).student.targets) > 0
+        assert len(stream(k).targets) > 0
 
 
 class Spinning(Turning):

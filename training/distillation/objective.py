@@ -5,8 +5,11 @@
                        ├─► topology            (gradient bounded where the branches meet)
                        └─► gradient guidance
 
+    decoded feature and logits of voxels that an image shows ─► camera scores · camera features
+
 - teacher and student see the same voxels in the same rows; what is drawn here (which steps compute
   the costly terms, which rows they look at) depends on the batch alone
+- a teacher of several sweeps answers about more voxels; its rows are picked before anything else
 - every term is reported, with the norms of the gradients at the shared feature
 """
 
@@ -21,19 +24,21 @@ from torch import Tensor, nn
 
 from pointdistill_ros.model.neighbours import NeighbourTable
 from training.batch import Batch
+from training.camera.atlas import CameraAtlas
 from training.device import full_precision
+from training.distillation.aims import Aims
 from training.distillation.branches import branch
 from training.distillation.config import DistillConfig
 from training.distillation.student import DistilledStudent
 from training.distillation.teacher import Answer, Teacher
 from training.losses.gradient_guidance import gradient_guidance_loss
-from training.losses.hard_points import hard_point_weights
 from training.losses.relation import affinity_loss, structure_loss
 from training.losses.soft_targets import soft_target_loss
 from training.losses.topology import TopologyReport
-from training.losses.voxel_weights import at_stage, labelled_scans, valid_voxels
+from training.losses.voxel_weights import at_stage, labelled_scans
 from training.persistence.sampling import sample_rows
 from training.supervised import TaskLoss
+from training.sweeps import SweptBatch
 
 _RELATIONS: dict[str, Callable[[Tensor, Tensor, NeighbourTable, Tensor], Tensor]] = {
     "affinity": affinity_loss,
@@ -51,12 +56,13 @@ class DistillationLoss:
         shares: Tensor,
         members: Tensor,
         teacher: Teacher | None = None,
+        atlas: CameraAtlas | None = None,
     ) -> None:
         """shares: [C] of the classes in the data; members: bool [T, C] of the targets.
 
-        ``teacher``: None where the network holds one that learns, too (``teacher: together``).
+        ``teacher``: the frozen one, where there is one; ``atlas``: what a camera teacher says.
         """
-        self.config, self.task, self.teacher = config, task, teacher
+        self.config, self.task, self.teacher, self.atlas = config, task, teacher, atlas
         self.shares, self.members = shares, members
         self.weights = config.term_weights()
 
@@ -68,30 +74,37 @@ class DistillationLoss:
         student, pyramid = network.student, batch.pyramid
         stages = student.encode(batch.features, pyramid)
         feature, (shape, guide), norms = branch(stages[-1], (self.config.topology.alpha, None))
-        logits = student.head(student.decode([*stages[:-1], feature], pyramid)).float()
+        decoded = student.decode([*stages[:-1], feature], pyramid)
+        logits = student.head(decoded).float()
         answer, own = self._answer(network, batch, draw.guided)
         with full_precision(device):
             task, parts = self.task(logits, batch)
             terms = {"task": task}
-            weights = self._voxel_weights(batch, answer)
-            if self.weights["soft_targets"]:
+            aims = Aims.of(self.config.soft_targets, batch, answer, logits)
+            weights = aims.weights(self.config, batch, self.shares, self.members)
+            if self.weights["soft_targets"] and aims.any:
                 terms["soft_targets"] = soft_target_loss(
-                    logits, answer.logits, self.config.soft_targets.temperature, weights=weights
+                    logits, aims.logits, self.config.soft_targets.temperature, weights=weights
                 )
-            if draw.guided:
+            if draw.guided and answer:
                 (gradient,) = torch.autograd.grad(task, feature, retain_graph=True)
                 terms["gradient_guidance"] = self._guidance(guide, gradient, answer, batch)
             report = None
-            if draw.shaped:
+            if draw.shaped and answer:
                 stage = pyramid.stages[-1]
                 count = self.config.topology.settings.m
                 rows = sample_rows(stage.coords, stage.offsets, count, draw.rng)
                 loss, report = network.extras["topology"](shape, answer.stages[-1], rows)
                 terms["topology"] = loss
-            terms |= self._features(network, stages, answer, batch, weights)
+            if answer:
+                terms |= self._features(network, stages, answer, batch, weights)
+            if batch.camera is not None and self.atlas is not None:
+                camera = network.extras["camera"]
+                terms |= camera(decoded, logits, batch.camera, self.atlas)
             total: Tensor = network.extras["weighting"](terms)
-            # the terms leave rows that are no numbers out; a teacher that overflows stops the run
-            total = total + 0 * answer.logits.sum() + network.in_reach()
+            total = total + network.in_reach()
+            if answer:  # terms leave out rows that are no numbers; a teacher with some is to stop
+                total = total + 0 * answer.logits.sum()
             if own is not None:
                 total = total + own
                 parts["teacher_task"] = own.detach()
@@ -126,35 +139,22 @@ class DistillationLoss:
 
     def _answer(
         self, network: DistilledStudent, batch: Batch, guided: bool
-    ) -> tuple[Answer, Tensor | None]:
-        """What the teacher says, and its own task loss where it learns."""
+    ) -> tuple[Answer | None, Tensor | None]:
+        """What the lidar teacher says, if any, and its own task loss where it learns."""
 
         def task_loss(logits: Tensor, batch: Batch) -> Tensor:
             with full_precision(logits.device):
                 return self.task(logits.float(), batch)[0]
 
+        if self.config.teacher == "none":
+            return None, None
+        seen = batch.teacher if isinstance(batch, SweptBatch) else batch
+        own = None
         if self.teacher is not None:
-            return self.teacher.answer(batch, task_loss if guided else None), None
-        return network.learning_teacher_answer(batch, task_loss, guided)
-
-    def _voxel_weights(self, batch: Batch, answer: Answer) -> Tensor:
-        """Float [N] of the voxels that count in soft targets, features and relations."""
-        finest = batch.pyramid.stages[0]
-        valid = torch.ones_like(batch.targets, dtype=torch.bool)
-        if self.config.soft_targets.voxels == "labelled":
-            valid = valid_voxels(batch.targets, finest.offsets)
-        hard = self.config.hard_points
-        if not (hard.boundary or hard.rarity or hard.uncertainty):
-            return valid.float()
-        return hard_point_weights(
-            hard,
-            batch.targets,
-            finest.neighbours,
-            answer.logits,
-            self.shares,
-            self.members,
-            valid,
-        )
+            answer = self.teacher.answer(seen, task_loss if guided else None)
+        else:
+            answer, own = network.learning_teacher_answer(seen, task_loss, guided)
+        return answer.at(batch.rows) if isinstance(batch, SweptBatch) else answer, own
 
     def _guidance(self, feature: Tensor, gradient: Tensor, answer: Answer, batch: Batch) -> Tensor:
         assert answer.gradient is not None

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,17 @@ class Answer:
     """What a teacher says about a batch; nothing of it needs a gradient."""
 
     stages: tuple[Tensor, ...]
-    """[n_s, C_s] encoder output per stage, fine to coarse."""
+    """[n_s, C_s] encoder output per stage, fine to coarse; [0] where nobody asks for a stage."""
     logits: Tensor
     """float32 [N, classes]."""
     gradient: Tensor | None = None
     """[n, C] of the task loss at the last stage."""
+
+    def at(self, rows: Sequence[Tensor]) -> Answer:
+        """What is said of some voxels; rows: per stage, int64 [m_s]."""
+        gradient = None if self.gradient is None else self.gradient[rows[-1]]
+        stages = tuple(s[r] for s, r in zip(self.stages, rows, strict=True))
+        return Answer(stages, self.logits[rows[0]], gradient)
 
 
 class Teacher:
