@@ -2,7 +2,8 @@
 """The real node with a fake network, as a process of its own: python fake_node.py [--ros-args …].
 
 Class = 0 above the ground (z >= 0), 1 below. FAKE_MILLISECONDS says how long a cloud takes,
-FAKE_WEIGHTS names a file that must exist when the model is loaded.
+FAKE_WEIGHTS names a file that must exist when the model is loaded, FAKE_FLIP a distance in x beyond
+which the classes are the other way round.
 """
 
 import os
@@ -25,13 +26,15 @@ class AboveOrBelow:
     device, engine, engine_detail, num_parameters = "cpu", "fake", "", 0
     sheds_load, budget = False, None
 
-    def __init__(self, milliseconds=0.0, weights=__file__):
+    def __init__(self, milliseconds=0.0, weights=__file__, flip=float("inf")):
+        self.flip = flip
         self.seconds = 1e-3 * milliseconds
         self.weights = Path(weights)
 
     def __call__(self, scan):
         time.sleep(self.seconds)
         labels = np.where(scan.xyz[:, 2] >= 0, 0, 1).astype(np.uint8)
+        labels ^= scan.xyz[:, 0] > self.flip
         labels[~scan.valid] = 255
         some = (labels != 255).astype(np.float32)
         return Segmentation(labels, 0.75 * some, 0.25 * some, self.label_set, {"network": 1.0}, 7)
@@ -55,6 +58,8 @@ class AboveOrBelow:
 
 if __name__ == "__main__":
     fake = AboveOrBelow(
-        float(os.environ.get("FAKE_MILLISECONDS", "0")), os.environ.get("FAKE_WEIGHTS", __file__)
+        float(os.environ.get("FAKE_MILLISECONDS", "0")),
+        os.environ.get("FAKE_WEIGHTS", __file__),
+        float(os.environ.get("FAKE_FLIP", "inf")),
     )
     sys.exit(spin(lambda: SegmentationNode(segmenter=fake)))
