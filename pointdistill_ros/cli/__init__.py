@@ -6,6 +6,7 @@ import typer
 from pointdistill_ros.cli.benchmark import benchmark
 from pointdistill_ros.cli.demo import demo
 from pointdistill_ros.cli.evaluate import evaluate
+from pointdistill_ros.cli.evaluate_bag import evaluate_bag
 from pointdistill_ros.cli.export import export
 from pointdistill_ros.cli.info import info
 from pointdistill_ros.cli.pack import pack
@@ -23,7 +24,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, segment, play, evaluate, simulate, pack, export, benchmark, submit, info):
+for command in (
+    demo,
+    segment,
+    play,
+    evaluate,
+    evaluate_bag,
+    simulate,
+    pack,
+    export,
+    benchmark,
+    submit,
+    info,
+):
     app.command()(command)
 
 

@@ -76,7 +76,7 @@ def exhibit(
     counts = tally.counts
     miou = float(mean_over(iou_per_class(counts), true_points(counts) > 0))
     title = " · ".join(part for part in (tally.sequence, tally.scan) if part)
-    return Exhibit(title, verdict, tally.accuracy, miou, images, _shares(truth, label_set))
+    return Exhibit(title, verdict, tally.accuracy, miou, images, class_shares(truth, label_set))
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
@@ -88,7 +88,10 @@ def data_uri(image: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def _shares(truth: NDArray[np.uint8], label_set: LabelSet) -> tuple[tuple[str, str, float], ...]:
+def class_shares(
+    truth: NDArray[np.uint8], label_set: LabelSet
+) -> tuple[tuple[str, str, float], ...]:
+    """Class, CSS colour and share of the labelled points [N], most frequent first."""
     count = np.bincount(truth[truth != UNLABELLED], minlength=len(label_set))
     swatch = class_colours(np.arange(len(label_set), dtype=np.uint8), label_set)
     return tuple(

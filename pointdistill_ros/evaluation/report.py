@@ -34,25 +34,30 @@ def write_report(evaluation: Evaluation, exhibits: Sequence[Exhibit], path: Path
 
 def render(evaluation: Evaluation, exhibits: Sequence[Exhibit] = ()) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "grouped": grouped, "number": number}
     label_set = evaluation.first.label_set
     data = evaluation.to_dict()
     for name, figures in evaluation.protocols.items():
         data["protocols"][name]["matrix"] = matrix_rows(figures.matrix, label_set)
-    page = environment.get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         **data,
         classes=class_rows(evaluation),
         sequences=sequence_rows(evaluation.protocols),
         exhibits=exhibits,
     )
+
+
+def environment() -> Environment:
+    """Where templates of pages are, and what they may use."""
+    found = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"percent": percent, "grouped": grouped, "number": number}
+    return found
 
 
 def percent(value: float | None, digits: int = 1) -> str:

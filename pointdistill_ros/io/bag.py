@@ -126,8 +126,15 @@ class BagReader:
 
         Raises InputError where the bytes are no such message.
         """
+        return self.deserialise(message, POINTCLOUD2)
+
+    def deserialise(self, message: BagMessage, kind: str) -> Any:
+        """A message of one of ROS 2's own types, e.g. ``nav_msgs/msg/Odometry``.
+
+        Raises InputError where the bytes are no such message.
+        """
         with _foreign_parser(self.path):
-            return self._types.deserialize_cdr(message.cdr, POINTCLOUD2)
+            return self._types.deserialize_cdr(message.cdr, kind)
 
 
 class BagScans:

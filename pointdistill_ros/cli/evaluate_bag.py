@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""pointdistill evaluate-bag: every frame of a bag, labelled and judged; none is dropped."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+
+import typer
+
+from pointdistill_ros.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from pointdistill_ros.evaluation.bag_check import Reference
+    from pointdistill_ros.evaluation.bag_frames import FrameIndex
+    from pointdistill_ros.evaluation.bag_result import BagEvaluation, Network
+    from pointdistill_ros.evaluation.bag_run import BagRun
+    from pointdistill_ros.evaluation.bag_truth import Truth
+    from pointdistill_ros.labels import LabelSet
+    from pointdistill_ros.segmenter import Segmenter
+
+_WIDTH = 132
+
+
+class IntensityScaleName(str, Enum):
+    """How intensities come to 0..1."""
+
+    auto = "auto"
+    none = "none"
+    unit = "unit"
+    div255 = "div255"
+    div_max = "div_max"
+    log = "log"
+    tanh = "tanh"
+    percentile = "percentile"
+
+
+def evaluate_bag(
+    bag: Annotated[
+        Path,
+        typer.Argument(help="Bag: .mcap, .db3, ROS 1 .bag, or a folder with metadata.yaml."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Folder for report.html, report.json and the labels of every frame; an "
+            "interrupted run goes on there.",
+            show_default=False,
+        ),
+    ],
+    weights: Annotated[
+        str, typer.Option(help="Student: shipped name or .safetensors file.")
+    ] = "student",
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Weights of a second network to compare with.", show_default=False),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="True labels: folder of .label files, topic of labelled clouds, or field:NAME of "
+            "the clouds; default: their field label, where they have one.",
+            show_default=False,
+        ),
+    ] = None,
+    label_set: Annotated[
+        str | None,
+        typer.Option(
+            help="What the true labels mean, a name of config/labels; default: the student's.",
+            show_default=False,
+        ),
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Which PointCloud2 topic; needed if there are several.")
+    ] = None,
+    poses: Annotated[
+        str,
+        typer.Option(
+            help="Where the sensor was: auto, tf, a topic of odometry or poses, a file (TUM, or "
+            "KITTI with calib.txt beside it), kiss-icp (an extra), none."
+        ),
+    ] = "auto",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes. Latencies mean little with several.")
+    ] = 1,
+    min_points: Annotated[
+        int, typer.Option(min=1, help="Classes with fewer true points enter no mean.")
+    ] = 100,
+    rerun: Annotated[
+        bool,
+        typer.Option("--rerun", help="Also write recording.rrd for the Rerun viewer (an extra)."),
+    ] = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option("--keep-going", help="Skip clouds that cannot be read, list them, exit 1."),
+    ] = False,
+    intensity_field: Annotated[str, typer.Option(help="As the node's parameter.")] = "auto",
+    intensity_scale: Annotated[
+        IntensityScaleName, typer.Option(help="As the node's parameter.")
+    ] = IntensityScaleName.auto,
+    zero_is_no_return: Annotated[
+        bool, typer.Option("--zero-is-no-return", help="As the node's parameter.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, native, torch …")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads a process; default: all.", show_default=False),
+    ] = None,
+) -> None:
+    """Every frame of a bag: student beside teacher and true labels, stability, latency.
+
+    The labels are those that the node gives, byte for byte, for any number of workers.
+
+    pointdistill evaluate-bag drive.mcap -o out
+
+    pointdistill evaluate-bag drive/ -o out --teacher teacher.safetensors --labels /labels
+    """
+    from pointdistill_ros.evaluation.bag_frames import FrameIndex
+    from pointdistill_ros.evaluation.bag_run import BagRun
+    from pointdistill_ros.evaluation.rerun_recording import require_rerun
+    from pointdistill_ros.io.pointcloud2 import DecodeOptions
+    from pointdistill_ros.labels import LabelSet
+
+    # everything that can be refused is refused before anything is measured
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file; --out names a folder")
+    if rerun:
+        require_rerun()
+    wanted = LabelSet.named(label_set) if label_set else None
+    options = DecodeOptions(intensity_field, intensity_scale.value, zero_is_no_return)
+    index = FrameIndex.of(bag, topic, keep_going)
+    share = threads or (max(1, len(os.sched_getaffinity(0)) // workers) if workers > 1 else None)
+    named = {"student": weights} | ({"teacher": teacher} if teacher else {})
+    loaded = {n: load_network(w, device, engine, share, precision) for n, w in named.items()}
+    run = BagRun(
+        index=index,
+        folder=output / "frames",
+        networks={name: _network(network, precision) for name, network in loaded.items()},
+        loaders={
+            name: _loader(network, workers, (named[name], device, network.engine, share, precision))
+            for name, network in loaded.items()
+        },
+        reference=reference_of(loaded["student"]),
+        options=options,
+        truth=_truth(labels, index, wanted or loaded["student"].label_set),
+        poses=poses,
+        workers=workers,
+        keep_going=keep_going,
+        min_points=min_points,
+        command=shlex.join(["pointdistill", *sys.argv[1:]]),
+        version=_version(),
+    )
+    _report(run, output, rerun)
+
+
+def _report(run: BagRun, output: Path, rerun: bool) -> None:
+    from rich.console import Console
+
+    from pointdistill_ros.evaluation.bag_gallery import drive_map, exhibits
+    from pointdistill_ros.evaluation.bag_report import write_bag_report
+    from pointdistill_ros.evaluation.bag_tables import tables
+    from pointdistill_ros.evaluation.progress import progress
+    from pointdistill_ros.evaluation.rerun_recording import write_recording
+
+    with progress() as bar:
+        evaluation = run.evaluate(bar)
+        pictures = exhibits(run, evaluation, bar)
+        seen = drive_map(run, evaluation, bar)
+        write_bag_report(evaluation, pictures, seen, output / "report.html")
+        evaluation.save(output / "report.json")
+        if rerun:
+            write_recording(run, evaluation, output / "recording.rrd", bar)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    for table in tables(evaluation):
+        console.print(table)
+    console.print(f"report: {output / 'report.html'}", highlight=False)
+    _complain(evaluation)
+
+
+def _complain(evaluation: BagEvaluation) -> None:
+    """Exit with 1 where frames are missing."""
+    for record in evaluation.failed:
+        print(f"skipped: {record.error}", file=sys.stderr)
+    damaged = [note for note in evaluation.notes if ": damaged" in note]
+    for note in damaged:
+        print(f"skipped: {note}", file=sys.stderr)
+    if evaluation.failed or damaged:
+        raise typer.Exit(1)
+
+
+def load_network(
+    weights: str, device: str, engine: str, threads: int | None, precision: str
+) -> Segmenter:
+    """Load a network and warm it up; tests put a fake here."""
+    from pointdistill_ros.engine.interface import EngineName, Precision
+    from pointdistill_ros.segmenter import Segmenter
+
+    for what, value, known in (
+        ("engine", engine, ("auto", *get_args(EngineName))),
+        ("precision", precision, get_args(Precision)),
+    ):
+        if value not in known:
+            raise ConfigError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+    network = Segmenter.load(
+        weights,
+        device,
+        cast("Any", engine),
+        threads,
+        cast("Any", precision),
+    )
+    network.warm_up()
+    return network
+
+
+def _loader(
+    network: Segmenter, workers: int, arguments: tuple[str, str, str, int | None, str]
+) -> Callable[[], Segmenter]:
+    """How a process gets its network: one that labels here takes the one that is here."""
+    return (lambda: network) if workers == 1 else partial(load_network, *arguments)
+
+
+def _network(network: Segmenter, precision: str) -> Network:
+    from pointdistill_ros.evaluation.bag_result import Network
+
+    detail = re.sub(r", \d+ threads", "", network.engine_detail)  # labels do not depend on them
+    return Network(
+        network.model_id,
+        network.weights_sha256,
+        network.num_parameters,
+        network.meta.grid_size,
+        f"{network.engine}: {detail}",
+        network.label_set,
+    )
+
+
+def reference_of(network: Segmenter) -> Reference:
+    """What a bag is checked against."""
+    from pointdistill_ros.evaluation.bag_check import Reference
+
+    known = network.meta.intensity
+    return Reference(
+        network.model_id,
+        network.meta.grid_size,
+        known.low,
+        known.median,
+        known.high,
+        known.missing is None,
+    )
+
+
+def _truth(labels: str | None, index: FrameIndex, label_set: LabelSet) -> Truth | None:
+    from pointdistill_ros.evaluation.bag_truth import open_truth, own_truth
+
+    if labels is not None:
+        return open_truth(labels, index, label_set)
+    truth, why_not = own_truth(index, label_set)
+    if why_not:
+        print(f"evaluate-bag: {why_not}", file=sys.stderr)
+    return truth
+
+
+def _version() -> str:
+    from pointdistill_ros import __version__
+
+    return __version__

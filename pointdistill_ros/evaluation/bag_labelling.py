@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label every frame of a bag with one or two networks, exactly as the node does; keep the results.
+
+- a frame takes the node's path: decode, label, encode; only publishing is left out
+- frames are shared among processes and kept on disk one by one, so the result is the same for any
+  number of processes and after any interruption
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistill_ros.errors import CloudError, InputError, ScanError
+from pointdistill_ros.evaluation.agreement import Labelling, compare
+from pointdistill_ros.evaluation.bag_frames import BagFrame, BagFrames, FrameIndex
+from pointdistill_ros.evaluation.bag_truth import Truth, stamp_of
+from pointdistill_ros.evaluation.distance import band_of
+from pointdistill_ros.evaluation.frame_record import FrameRecord
+from pointdistill_ros.evaluation.frame_store import FrameStore
+from pointdistill_ros.evaluation.tally import tally
+from pointdistill_ros.evaluation.walk import Labeller, shared_label_set
+from pointdistill_ros.io.pointcloud2 import DecodeOptions, encode_labels
+from pointdistill_ros.labels import UNLABELLED
+from pointdistill_ros.scan import LidarScan
+from pointdistill_ros.segmentation import Segmentation
+
+STUDENT, TEACHER, TRUTH = "student", "teacher", "truth"
+"""Names of labellings, in records and files."""
+
+
+@dataclass(frozen=True)
+class LabellingJob:
+    """Everything a process needs to label frames. Picklable where its parts are."""
+
+    index: FrameIndex
+    options: DecodeOptions
+    load_student: Callable[[], Labeller]
+    load_teacher: Callable[[], Labeller] | None
+    truth: Truth | None
+    store: FrameStore
+    keep_going: bool = False
+
+    def __call__(self) -> FrameLabeller:
+        """What does the work in a process."""
+        return FrameLabeller(self)
+
+
+class FrameLabeller:
+    """A BlockWorker. Raises InputError for a frame that cannot be read, unless it shall go on."""
+
+    def __init__(self, job: LabellingJob) -> None:
+        self._job = job
+        self._frames = BagFrames(job.index, job.options)
+        self._student = job.load_student()
+        self._teacher = job.load_teacher() if job.load_teacher else None
+
+    def __enter__(self) -> FrameLabeller:
+        self._frames.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._frames.__exit__(*error)
+
+    def __call__(self, block: range, on_frame: Callable[[], None]) -> None:
+        """Label the frames that are not known yet."""
+        store = self._job.store
+        missing = [index for index in block if not store.has(index)]
+        if missing:
+            for frame in self._frames.read(range(missing[0], missing[-1] + 1)):
+                if frame.index in missing:
+                    record, labels = self._frame(frame)
+                    store.save(frame.index, record.to_dict(), **labels)
+                    on_frame()
+        for _ in range(len(block) - len(missing)):
+            on_frame()
+
+    def _frame(self, frame: BagFrame) -> tuple[FrameRecord, dict[str, NDArray[np.uint8]]]:
+        stamp_ns = stamp_of(frame.message.cdr)
+        try:
+            return self._label(frame, stamp_ns)
+        except InputError as error:
+            if not self._job.keep_going:
+                raise
+            return FrameRecord(frame.index, frame.message.time_ns, stamp_ns, 0, str(error)), {}
+
+    def _label(
+        self, frame: BagFrame, stamp_ns: int
+    ) -> tuple[FrameRecord, dict[str, NDArray[np.uint8]]]:
+        cloud = frame.cloud
+        began = time.perf_counter()
+        scan = frame.scan()
+        decoded = time.perf_counter()
+        student = _segment(self._student, scan, frame)
+        segmented = time.perf_counter()
+        parts = encode_labels(cloud, student)
+        ended = time.perf_counter()
+        milliseconds = {
+            "decode": 1e3 * (decoded - began),
+            **{name: value for name, value in student.timing.items() if name != "total"},
+            "encode": 1e3 * (ended - segmented),
+            "total": 1e3 * (ended - began),
+        }
+        truth = self._job.truth.of(frame) if self._job.truth else None
+        results, agreement = {STUDENT: student}, None
+        labels = {STUDENT: student.labels}
+        if self._teacher is not None:
+            began = time.perf_counter()
+            teacher = _segment(self._teacher, scan, frame)
+            milliseconds[TEACHER] = 1e3 * (time.perf_counter() - began)
+            results[TEACHER], labels[TEACHER] = teacher, teacher.labels
+            judged = shared_label_set(student.label_set, teacher.label_set)
+            first, second = (
+                Labelling(r.label_set.remap_to(judged)[r.labels], r.probability)
+                for r in (teacher, student)
+            )
+            agreement = compare(first, second, len(judged), band_of(scan.xyz))
+        scores = {}
+        if truth is not None:
+            assert self._job.truth is not None
+            labels[TRUTH] = truth
+            known = self._job.truth.label_set
+            judged = shared_label_set(student.label_set, known)
+            table = known.remap_to(judged)
+            scores = {
+                name: tally(scan, result, table[truth], judged, name=f"{frame.index:06d}")
+                for name, result in results.items()
+            }
+        counts = np.bincount(student.labels, minlength=256)
+        labelled = max(len(scan) - int(counts[UNLABELLED]), 1)
+        record = FrameRecord(
+            frame.index,
+            frame.message.time_ns,
+            stamp_ns,
+            len(scan),
+            sha256=hashlib.sha256(parts.data).hexdigest(),
+            counts=(*counts[: len(student.label_set)].tolist(), int(counts[UNLABELLED])),
+            probability=float(student.probability.sum(dtype=np.float64)) / labelled,
+            entropy=float(student.entropy.sum(dtype=np.float64)) / labelled,
+            voxels=student.voxels,
+            milliseconds=milliseconds,
+            agreement=agreement,
+            scores=scores,
+        )
+        return record, labels
+
+
+def _segment(network: Labeller, scan: LidarScan, frame: BagFrame) -> Segmentation:
+    try:
+        return network(scan)
+    except (CloudError, ScanError) as error:
+        raise InputError(f"{frame.bag.path}: cloud {frame.index}: {error}") from error
