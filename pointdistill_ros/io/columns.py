@@ -4,16 +4,21 @@
 - the names under which sensors publish intensity, ring and time
 - intensity of any scale → 0..1
 - time in nanoseconds or seconds, relative or absolute → seconds relative to the stamp
+- columns of a file by these names → a scan
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pointdistill_ros.errors import InputError
+from pointdistill_ros.scan import LidarScan
 
 INTENSITY_NAMES = ("intensity", "i", "signal", "reflectivity", "remission")
 RING_NAMES = ("ring", "channel", "line")
@@ -114,3 +119,35 @@ def relative_seconds(values: NDArray[Any], stamp_ns: int) -> NDArray[np.float32]
         elif largest >= _ABSOLUTE_SECONDS:
             values = values.astype(np.float64) - stamp_ns * 1e-9
         return values.astype(np.float32)
+
+
+def scan_of_columns(path: Path, columns: Mapping[str, NDArray[Any]]) -> LidarScan:
+    """Named columns [N] → scan. Raises InputError where x, y, z are missing or lengths differ."""
+    used = {
+        role: first_name(columns, aliases)
+        for role, aliases in (
+            ("intensity", INTENSITY_NAMES),
+            ("ring", RING_NAMES),
+            ("time", TIME_NAMES),
+        )
+    }
+    wanted = ["x", "y", "z", *(name for name in used.values() if name)]
+    if missing := [axis for axis in "xyz" if axis not in columns]:
+        held = ", ".join(columns) or "nothing"
+        raise InputError(f"{path}: no field {missing[0]!r}; it holds {held}")
+    for name in wanted:
+        column = columns[name]
+        if column.shape != columns["x"].shape or column.ndim != 1 or column.dtype.kind not in "fiu":
+            raise InputError(
+                f"{path}: field {name!r} is {column.dtype} {list(column.shape)}; "
+                f"expected one number per point ({len(columns['x'])})"
+            )
+    with np.errstate(over="ignore", invalid="ignore"):
+        xyz = np.stack([columns[axis].astype(np.float32) for axis in "xyz"], axis=1)
+    intensity, ring, time = (columns[name] if name else None for name in used.values())
+    return LidarScan(
+        xyz=xyz,
+        intensity=None if intensity is None else scale_intensity(intensity, "auto"),
+        ring=None if ring is None else ring_index(ring),
+        time=None if time is None else relative_seconds(time, 0),
+    )

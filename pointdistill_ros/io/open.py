@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pointdistill_ros.errors import InputError
+from pointdistill_ros.io.arrays import read_npy, read_npz
 from pointdistill_ros.io.binfile import read_kitti, read_nuscenes
-from pointdistill_ros.io.pcd import read_npy, read_npz, read_pcd
+from pointdistill_ros.io.pcd import read_pcd
 from pointdistill_ros.io.source import PERIOD_NS, ScanEntry, ScanSource
 from pointdistill_ros.scan import LidarScan
 
