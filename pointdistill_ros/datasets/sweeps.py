@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several sweeps in one cloud: a scan, and those before and after it, moved into its frame.
 
-- poses come from the data set: official SemanticKITTI, nuScenes, Waymo and PandaSet, packed scans
-  and caches that hold them, simulated streets (``has_poses``)
+- poses come from the data set (poses.py)
 - the scan's own points come first, all of them and in their order; of the others go: points that
   are not finite, returns of the recording car, and what moves or may have moved, which would smear
 - which points moved is known from SemanticKITTI's raw ids; elsewhere vehicles, two-wheelers and
@@ -19,13 +18,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistill_ros.datasets.convention import InConvention
 from pointdistill_ros.datasets.labelled import DerivedScans, LabelledScans, innermost
+from pointdistill_ros.datasets.poses import has_poses, name_of, pose_of
 from pointdistill_ros.datasets.simulated import SimulatedStreets
 from pointdistill_ros.errors import ConfigError, InputError, LabelError
 from pointdistill_ros.labels import UNLABELLED, LabelSet
 from pointdistill_ros.scan import LidarScan
-from pointdistill_ros.simulation.drive import PERIOD, Drive
+from pointdistill_ros.simulation.drive import PERIOD
 
 OWN_CAR = 2.5
 """Returns of other sweeps closer to their sensor's axis than this are left out, metres."""
@@ -73,7 +72,7 @@ class Sweeps(DerivedScans):
             raise ConfigError(f"sweeps: 0 to 100 before and after, not {before} and {after}")
         if not has_poses(scans):
             raise InputError(
-                f"{_name(scans)}: no poses, so sweeps cannot be put together; there are poses in "
+                f"{name_of(scans)}: no poses, so sweeps cannot be put together; there are poses in "
                 "official SemanticKITTI, nuScenes, Waymo and PandaSet, in packed scans with a "
                 "pose, in simulated streets"
             )
@@ -154,57 +153,6 @@ class Sweeps(DerivedScans):
             self._moving[j] = None if moving is None else np.packbits(moving)
         bits = self._moving[j]
         return None if bits is None else np.unpackbits(bits, count=count).astype(np.bool_)
-
-
-def has_poses(scans: LabelledScans) -> bool:
-    """Whether the scans of a data set know where they were taken; asks the first one."""
-    inner: Any = innermost(scans)
-    if isinstance(inner, SimulatedStreets):
-        return len(inner) > 0
-    return hasattr(inner, "pose") and len(inner) > 0 and inner.pose(0) is not None
-
-
-def pose_of(scans: LabelledScans, i: int) -> NDArray[np.float64]:
-    """4×4 transform from scan i, as ``scans`` gives it, to the world of its sequence.
-
-    Raises InputError where there is none, or none that is a rotation and a translation.
-    """
-    if isinstance(scans, InConvention):
-        return pose_of(scans.scans, i) @ np.linalg.inv(scans.convention.matrix)
-    if isinstance(scans, DerivedScans):  # kept in memory, not changed
-        return pose_of(scans.scans, i)
-    pose = _street_pose(scans, i) if isinstance(scans, SimulatedStreets) else None
-    if pose is None and hasattr(scans, "pose"):
-        pose = scans.pose(i)
-    if pose is None:
-        raise InputError(f"{_name(scans)}: scan {i} of {scans.sequences[i]} has no pose")
-    turn = pose[:3, :3]
-    if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-2 or np.linalg.det(turn) < 0:
-        raise InputError(
-            f"{_name(scans)}: the pose of scan {i} of {scans.sequences[i]} is no rotation and "
-            "translation"
-        )
-    return np.asarray(pose, np.float64)
-
-
-_streets: dict[tuple[int, str, int], list[NDArray[np.float64]]] = {}
-
-
-def _street_pose(scans: SimulatedStreets, i: int) -> NDArray[np.float64]:
-    """Pose of a rendered scan; the street is built once more for it, which takes about a second."""
-    frame = i % scans.frames
-    lidar, seed = scans.sequences[i].rsplit("_", 1)
-    turns = [k * scans.stride for k in range(scans.frames)]
-    key = (int(seed), lidar, turns[-1])
-    if key not in _streets:
-        drive = Drive(int(seed), turns[-1] + 1, lidar)  # as long as the rendered one: same street
-        _streets[key] = [drive._pose(turn * PERIOD) for turn in turns]
-    return _streets[key][frame]
-
-
-def _name(scans: LabelledScans) -> str:
-    inner: Any = innermost(scans)
-    return f"{getattr(inner, 'root', '') or type(inner).__name__}"
 
 
 def _may_move(label_set: LabelSet) -> NDArray[np.bool_]:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from pointdistill_ros.datasets.convention import InConvention, SensorConvention
 from pointdistill_ros.datasets.packed import PackedScans
+from pointdistill_ros.datasets.poses import has_poses, pose_of
 from pointdistill_ros.datasets.pseudo import PseudoScans
 from pointdistill_ros.datasets.semantic_kitti import SemanticKitti
 from pointdistill_ros.datasets.simulated import SimulatedStreets
-from pointdistill_ros.datasets.sweeps import Sweeps, has_poses, pose_of
+from pointdistill_ros.datasets.sweeps import Sweeps
 from pointdistill_ros.errors import ConfigError, InputError
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.scan import LidarScan

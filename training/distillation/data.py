@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros.datasets.labelled import LabelledScans
-from pointdistill_ros.datasets.sweeps import Sweeps, has_poses
+from pointdistill_ros.datasets.poses import has_poses
+from pointdistill_ros.datasets.sweeps import Sweeps
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.model.config import PTv3Config
 from training.batch import Batch, BatchStream
