@@ -52,7 +52,7 @@ def ablate(args: argparse.Namespace, guard: InterruptGuard) -> int:
     plan = load_plan(path)
     found = recipes(plan, path, {"steps": args.steps} if args.steps else {})
     out = args.out or Path("runs") / f"ablation-{path.stem}"
-    every = cells(plan, found, out, args.teacher)
+    every = cells(plan, found, out, args.teacher, args.camera)
     chosen = _chosen(plan, every, args)
     scope = Scope(args.data is not None, args.drives)
     facts = Facts(path.stem, anonymous_command(), revision(), budget(found), args.drives)
@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--plan", required=True, help="name of a plan, or a file like those of training/ablation/")
     add("--teacher", help="weights to learn from: a shipped name or a file")
+    add("--camera", type=Path, help="weights of train_camera_teacher, for rows with a camera")
     add("--data", type=Path, help="folder of data sets, to train and measure on")
     add("--cache", type=Path, default=Path("runs/streets"), help="rendered streets")
     add("--out", type=Path, help="folder of runs and report (default runs/ablation-PLAN)")

@@ -18,9 +18,9 @@ ROWS = (
 )
 
 
-def fake_cells(out, rows=ROWS, seeds=(0, 1, 2), teacher=None, **base):
+def fake_cells(out, rows=ROWS, seeds=(0, 1, 2), teacher=None, camera=None, **base):
     plan = Plan({**BASE, **base}, rows, seeds)
-    return cells(plan, recipes(plan, out / "plan.yaml"), out, teacher)
+    return cells(plan, recipes(plan, out / "plan.yaml"), out, teacher, camera)
 
 
 def street_counts(share, streets=12, seed=0):

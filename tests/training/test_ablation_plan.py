@@ -4,6 +4,7 @@ import yaml
 
 from pointdistill_ros.errors import CheckpointError, ConfigError
 from training.ablations.cell import cells
+from training.ablations.child import command
 from training.ablations.plan import Plan, Row, load_plan, merged, plan_names, plan_path, recipes
 from training.config import TrainConfig
 from training.distillation.config import DistillConfig
@@ -150,3 +151,21 @@ def test_a_changed_plan_is_not_mixed_with_old_runs(tmp_path):
         fake_cells(tmp_path, steps=21)
     plan = Plan(BASE, (Row("none", {**SOFT, "teacher": "together"}),))
     cells(plan, recipes(plan, tmp_path), tmp_path / "elsewhere", None)
+
+
+def test_a_row_with_a_camera_needs_its_weights(tmp_path):
+    rows = (Row("none"), Row("camera", {"teacher": "none", "camera": {"rendered": True}}))
+    with pytest.raises(ConfigError, match=r"row camera has a camera.*--camera"):
+        fake_cells(tmp_path, rows)
+    weights = tmp_path / "c.safetensors"
+    with pytest.raises(CheckpointError, match=r"c\.safetensors"):
+        fake_cells(tmp_path, rows, camera=weights)
+    weights.write_bytes(b"old")
+    none, camera = fake_cells(tmp_path, rows, (0,), camera=weights)
+    assert none.camera is None and camera.teacher is None
+    words = command(camera, None, tmp_path)
+    assert words[words.index("--camera") + 1] == str(weights) and "--teacher" not in words
+    camera.begin()
+    weights.write_bytes(b"new")
+    with pytest.raises(ConfigError, match=r"camera/seed0: was distilled from other weights"):
+        fake_cells(tmp_path, rows, (0,), camera=weights)

@@ -44,7 +44,11 @@ class Teacher:
     @classmethod
     def named(cls, name_or_path: str) -> Teacher:
         """By a shipped name or a path. Raises CheckpointError where there is no such file."""
-        path = find_weights(name_or_path)
+        return cls.of(find_weights(name_or_path))
+
+    @classmethod
+    def of(cls, path: Path) -> Teacher:
+        """By a path. Raises CheckpointError where there is no such file."""
         if not path.is_file():
             raise CheckpointError(f"{path}: no such weights for a teacher")
         return cls(path, file_sha256(path))
@@ -60,6 +64,8 @@ class Cell:
     config: TrainConfig
     """With the seed; a DistillConfig where there is something to distil."""
     teacher: Teacher | None
+    camera: Teacher | None = None
+    """Weights of a camera teacher."""
 
     @property
     def name(self) -> str:
@@ -116,9 +122,11 @@ class Cell:
         fields = asdict(replace(self.config, seed=0))
         with atomic_path(self.recipe) as temporary:
             temporary.write_text(yaml.safe_dump(fields, sort_keys=False))
-        digest = self.teacher.sha256 if self.teacher else None
-        path = str(self.teacher.path) if self.teacher else None
-        self.write("cell", {"program": self.program, "teacher": path, "teacher_sha256": digest})
+        facts: dict[str, str | None] = {"program": self.program}
+        for name, weights in self._weights().items():
+            facts[name] = str(weights.path) if weights else None
+            facts[f"{name}_sha256"] = weights.sha256 if weights else None
+        self.write("cell", facts)
 
     def check_same(self) -> None:
         """Raises ConfigError where the folder holds a run of another recipe or teacher."""
@@ -133,9 +141,15 @@ class Cell:
             changed = [n for n in new if json.dumps(old[n]) != json.dumps(new[n])]
             if changed:
                 raise ConfigError(f"{path}: the plan differs in {', '.join(changed)}; {other}")
-        digest = (self.read("cell") or {}).get("teacher_sha256")
-        if digest and (self.teacher is None or self.teacher.sha256 != digest):
-            raise ConfigError(f"{self.folder}: was distilled from other weights; {other}")
+        facts = self.read("cell") or {}
+        for name, weights in self._weights().items():
+            digest = facts.get(f"{name}_sha256")
+            if digest and (weights is None or weights.sha256 != digest):
+                raise ConfigError(f"{self.folder}: was distilled from other weights; {other}")
+
+    def _weights(self) -> dict[str, Teacher | None]:
+        """What it learns from, by the option of the command that names it."""
+        return {"teacher": self.teacher, "camera": self.camera}
 
     def trained(self) -> Path | None:
         """Weights of the finished training; None before."""
@@ -172,13 +186,21 @@ class Cell:
 
 
 def cells(
-    plan: Plan, recipes: Mapping[str, TrainConfig], out: Path, teacher: str | None
+    plan: Plan,
+    recipes: Mapping[str, TrainConfig],
+    out: Path,
+    teacher: str | None,
+    camera: Path | None = None,
 ) -> list[Cell]:
     """All cells, seed by seed, so that what is done early can be compared.
 
-    ``teacher``: weights for rows that name none. Raises ConfigError where one is needed and not
-    named, or a folder holds another run; CheckpointError.
+    ``teacher``: weights for rows that name none; ``camera``: of the camera teacher. Raises
+    ConfigError where one is needed and not named, or a folder holds another run; CheckpointError.
     """
+    films = [row.name for row in plan.rows if _has_camera(recipes[row.name])]
+    if films and camera is None:
+        raise ConfigError(f"row {films[0]} has a camera: name its teacher's weights with --camera")
+    eye = Teacher.of(camera) if films and camera else None
     teachers = {row.name: _teacher(row, recipes[row.name], teacher) for row in plan.rows}
     known = {name: Teacher.named(name) for name in dict.fromkeys(teachers.values()) if name}
     found = [
@@ -188,6 +210,7 @@ def cells(
             out / row.name / f"seed{seed}",
             replace(recipes[row.name], seed=seed),
             known.get(teachers[row.name] or ""),
+            eye if row.name in films else None,
         )
         for seed in plan.seeds
         for row in plan.rows
@@ -204,3 +227,7 @@ def _teacher(row: Row, config: TrainConfig, default: str | None) -> str | None:
     if row.teacher is None and default is None:
         raise ConfigError(f"row {row.name} learns from trained weights: name them with --teacher")
     return row.teacher or default
+
+
+def _has_camera(config: TrainConfig) -> bool:
+    return isinstance(config, DistillConfig) and config.camera is not None

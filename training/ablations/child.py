@@ -42,6 +42,8 @@ def command(cell: Cell, data: Path | None, cache: Path) -> list[str]:
         words += ["--data", data]
     if cell.teacher is not None:
         words += ["--teacher", cell.teacher.path]
+    if cell.camera is not None:
+        words += ["--camera", cell.camera.path]
     if cell.begun:
         words.append("--resume")
     return [sys.executable, *map(str, words)]

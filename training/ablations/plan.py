@@ -136,7 +136,7 @@ def recipes(
 
 def learns_from_labels_alone(config: DistillConfig) -> bool:
     """Whether nothing is distilled."""
-    return config.teacher == "frozen" and not any(config.term_weights().values())
+    return config.teacher != "together" and not any(config.term_weights().values())
 
 
 def supervised_part(config: DistillConfig) -> TrainConfig:
