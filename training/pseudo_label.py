@@ -20,8 +20,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from fnmatch import fnmatch
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,9 @@ from pointdistill_ros.datasets.convention import SensorConvention
 from pointdistill_ros.errors import ConfigError, InputError, one_line_errors
 from pointdistill_ros.evaluation.progress import Bar, progress
 from pointdistill_ros.io.atomic import atomic_path
-from pointdistill_ros.io.open import ScanFiles, open_scans
-from pointdistill_ros.io.source import ScanEntry
 from pointdistill_ros.segmenter import Segmenter
 from training.interrupt import Interrupted, InterruptGuard
 from training.pseudo_files import (
-    DRIVES,
-    SINGLE,
     PseudoFolder,
     cloud_digest,
     digest,
@@ -48,6 +43,7 @@ from training.pseudo_files import (
     packed_cloud,
     unpacked_cloud,
 )
+from training.pseudo_jobs import Job, find_jobs
 from training.self_training import (
     VIEWS,
     SoftLabeller,
@@ -56,48 +52,8 @@ from training.self_training import (
     filtered,
 )
 
-_KITTI_RUN = "kitti_raw_run"
-"""A folder of scans that is known to be one drive."""
 REFERENCE = "semantic-kitti"
 """Label set and sensor convention of what datasets/pseudo.py reads."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One scan to label."""
-
-    entry: ScanEntry
-    name: str
-    folder: str
-    """Of the cloud: of places of their own, or of a drive."""
-    file: Path | None
-    """Where the scan is a file."""
-
-
-def find_jobs(inputs: Sequence[Path], match: str, every: int, drive: bool) -> list[Job]:
-    """Scans of the inputs whose names match; a bag or a folder of a drive is one place.
-
-    Raises InputError where two share a name.
-    """
-    jobs: dict[str, Job] = {}
-    for path in inputs:
-        source = open_scans(path)
-        files = source.files if isinstance(source, ScanFiles) else None
-        numbered = files is None or (path / "velodyne").is_dir()
-        place = path.stem if path.is_file() else path.resolve().name
-        one = drive or numbered or path.name == _KITTI_RUN
-        folder = f"{DRIVES}/{place}" if one else SINGLE
-        prefix = f"{place}_" if numbered else ""
-        for i, entry in enumerate(source.entries()):
-            if i % every or not fnmatch(entry.name, match):
-                continue
-            name = f"{prefix}{entry.name}"
-            if name in jobs:
-                raise InputError(f"{path}: a scan {name} is there twice; label them one by one")
-            jobs[name] = Job(entry, name, folder, None if files is None else files[i])
-    if not jobs:
-        raise InputError(f"{', '.join(map(str, inputs))}: no scan is called {match}")
-    return list(jobs.values())
 
 
 def label(

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which scans of some inputs a network is to label, and which of them show one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pointdistill_ros.errors import InputError
+from pointdistill_ros.io.open import ScanFiles, open_scans
+from pointdistill_ros.io.source import ScanEntry
+from training.pseudo_files import DRIVES, SINGLE
+
+_KITTI_RUN = "kitti_raw_run"
+"""A folder of scans that is known to be one drive."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scan to label."""
+
+    entry: ScanEntry
+    name: str
+    folder: str
+    """Of the cloud: of places of their own, or of a drive."""
+    file: Path | None
+    """Where the scan is a file."""
+
+
+def find_jobs(inputs: Sequence[Path], match: str, every: int, drive: bool) -> list[Job]:
+    """Scans of the inputs whose names match; a bag or a folder of a drive is one place.
+
+    Raises InputError where two share a name.
+    """
+    jobs: dict[str, Job] = {}
+    for path in inputs:
+        source = open_scans(path)
+        files = source.files if isinstance(source, ScanFiles) else None
+        numbered = files is None or (path / "velodyne").is_dir()
+        place = path.stem if path.is_file() else path.resolve().name
+        one = drive or numbered or path.name == _KITTI_RUN
+        folder = f"{DRIVES}/{place}" if one else SINGLE
+        prefix = f"{place}_" if numbered else ""
+        for i, entry in enumerate(source.entries()):
+            if i % every or not fnmatch(entry.name, match):
+                continue
+            name = f"{prefix}{entry.name}"
+            if name in jobs:
+                raise InputError(f"{path}: a scan {name} is there twice; label them one by one")
+            jobs[name] = Job(entry, name, folder, None if files is None else files[i])
+    if not jobs:
+        raise InputError(f"{', '.join(map(str, inputs))}: no scan is called {match}")
+    return list(jobs.values())
