@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -76,6 +77,36 @@ def draw_permutation(config: PTv3Config, rng: np.random.Generator) -> Permutatio
     )
 
 
+class PyramidPlan(NamedTuple):
+    """What is known of a pyramid before it is built."""
+
+    depth: int
+    """Bits per axis at the finest stage."""
+    permutation: Permutation
+    """Per stage, the curve of each block slot."""
+    shifts: list[int]
+    """Bits per axis from each stage to the next."""
+    slots: list[int]
+    """Curves that the blocks of each stage walk."""
+
+
+def plan_pyramid(
+    coords: Tensor, config: PTv3Config, depth: int | None, permutation: Permutation | None
+) -> PyramidPlan:
+    """Arguments and errors of ``build_pyramid``, with its defaults."""
+    if len(coords) == 0:
+        raise ScanError("cannot build a pyramid without voxels")
+    shifts = [stride.bit_length() - 1 for stride in config.strides]
+    needed = max(int(coords.max()).bit_length(), sum(shifts), 1)
+    depth = needed if depth is None else depth
+    if needed > depth or depth > MAX_DEPTH:
+        raise ScanError(f"voxel cells need {needed} bits, depth is {depth}, at most {MAX_DEPTH}")
+    depths = zip(config.encoder_depths, (*config.decoder_depths, 0), strict=True)
+    slots = [min(max(pair), len(config.curves)) for pair in depths]
+    permutation = config.permutation if permutation is None else permutation
+    return PyramidPlan(depth, permutation, shifts, slots)
+
+
 def build_pyramid(
     coords: Tensor,
     scan: Tensor,
@@ -91,16 +122,7 @@ def build_pyramid(
     permutation: default ``config.permutation``.
     Raises ScanError when empty, when cells exceed ``depth`` or 16 bits, or on duplicate voxels.
     """
-    if len(coords) == 0:
-        raise ScanError("cannot build a pyramid without voxels")
-    shifts = [stride.bit_length() - 1 for stride in config.strides]
-    needed = max(int(coords.max()).bit_length(), sum(shifts), 1)
-    depth = needed if depth is None else depth
-    if needed > depth or depth > MAX_DEPTH:
-        raise ScanError(f"voxel cells need {needed} bits, depth is {depth}, at most {MAX_DEPTH}")
-    permutation = config.permutation if permutation is None else permutation
-    depths = zip(config.encoder_depths, (*config.decoder_depths, 0), strict=True)
-    slots = [min(max(pair), len(config.curves)) for pair in depths]
+    depth, permutation, shifts, slots = plan_pyramid(coords, config, depth, permutation)
     used = {p[slot] for p, count in zip(permutation, slots, strict=True) for slot in range(count)}
 
     scan_bits = scan << (3 * depth)

@@ -21,7 +21,7 @@ from pointdistill_ros.errors import ScanError
 from pointdistill_ros.model.config import Permutation, PTv3Config
 from pointdistill_ros.model.curves import CURVES, MAX_DEPTH
 from pointdistill_ros.model.neighbours import NeighbourTable
-from pointdistill_ros.model.pyramid import CurveOrder, Stage, VoxelPyramid
+from pointdistill_ros.model.pyramid import CurveOrder, Stage, VoxelPyramid, plan_pyramid
 
 _P, _I32, _I64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _TOO_FAR, _NOT_SORTED, _OUT_OF_MEMORY = 2, 3, 4
@@ -78,16 +78,7 @@ def build_pyramid(
     Raises ScanError when empty, when cells exceed ``depth`` or 16 bits, on duplicate voxels or rows
     in another order; EngineMissingError without the library.
     """
-    if len(coords) == 0:
-        raise ScanError("cannot build a pyramid without voxels")
-    shifts = [stride.bit_length() - 1 for stride in config.strides]
-    needed = max(int(coords.max()).bit_length(), sum(shifts), 1)
-    depth = needed if depth is None else depth
-    if needed > depth or depth > MAX_DEPTH:
-        raise ScanError(f"voxel cells need {needed} bits, depth is {depth}, at most {MAX_DEPTH}")
-    permutation = config.permutation if permutation is None else permutation
-    depths = zip(config.encoder_depths, (*config.decoder_depths, 0), strict=True)
-    slots = [min(max(pair), len(config.curves)) for pair in depths]
+    depth, permutation, shifts, slots = plan_pyramid(coords, config, depth, permutation)
     walks = [
         [CURVES.index(config.curves[permutation[s][i]]) for i in range(count)]
         for s, count in enumerate(slots)
