@@ -20,7 +20,7 @@ from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
-from pointdistill_ros.nodes.transport import PROFILE, profile_variable
+from pointdistill_ros.nodes.transport import transport_variables
 
 PACKAGE = "pointdistill_ros"
 SHARE = FindPackageShare(PACKAGE)
@@ -59,6 +59,11 @@ def generate_launch_description() -> LaunchDescription:
             "max_latency_ms",
             default_value="",
             description="Time for a cloud, beyond which load is shed, 0: none; empty: params_file.",
+        ),
+        DeclareLaunchArgument(
+            "node_name",
+            default_value="segmentation_node",
+            description="Name of the node, with which its topics begin.",
         ),
         DeclareLaunchArgument(
             "input_topic", default_value="points", description="Topic of the input clouds."
@@ -124,14 +129,15 @@ def start(context: LaunchContext) -> list:
     node = {
         "package": PACKAGE,
         "executable": "segmentation_node",
-        "name": "segmentation_node",
+        "name": value("node_name"),
         "namespace": namespace,
         "parameters": [value("params_file"), overrides],
         "remappings": [("points", value("input_topic"))],
         "arguments": ["--ros-args", "--log-level", value("log_level")],
         "output": "screen",
     }
-    actions = transport(value("dds_transport"))
+    variables = transport_variables(value("dds_transport"))
+    actions = [SetEnvironmentVariable(name, content) for name, content in variables.items()]
     actions += [Node(**node)] if overrides["autostart"] else led_by_events(LifecycleNode(**node))
     if value("rviz") == "true":
         layout = PathJoinSubstitution([SHARE, "config", "viewers", "segmentation.rviz"])
@@ -165,18 +171,3 @@ def led_by_events(node: LifecycleNode) -> list:
         node,
         change(Transition.TRANSITION_CONFIGURE),
     ]
-
-
-def transport(choice: str) -> list:
-    """Environment variables for every process started here."""
-    builtin = {
-        "default": "DEFAULT",
-        "udp_large": "UDPv4?sockets_size=4MB",
-        "large_data": "LARGE_DATA",
-    }
-    if choice in builtin:
-        return [SetEnvironmentVariable("FASTDDS_BUILTIN_TRANSPORTS", builtin[choice])]
-    if choice == "shm_large":
-        profile = PathJoinSubstitution([SHARE, "config", PROFILE])
-        return [SetEnvironmentVariable(profile_variable(), profile)]
-    return []

@@ -38,3 +38,18 @@ def prepare_transport() -> None:
     """Select the large-cloud profile unless the user has chosen a transport or profile already."""
     if not any(name in os.environ for name in _USER_CHOICES):
         os.environ[profile_variable()] = str(config_path(PROFILE))
+
+
+def transport_variables(choice: str) -> dict[str, str]:
+    """Environment variables that a launch file sets for its argument ``dds_transport``.
+
+    auto: none, each process then calls ``prepare_transport``; default, shm_large, udp_large,
+    large_data: see segmentation.launch.py. Raises KeyError.
+    """
+    return {
+        "auto": {},
+        "default": {"FASTDDS_BUILTIN_TRANSPORTS": "DEFAULT"},
+        "shm_large": {profile_variable(): str(config_path(PROFILE))},
+        "udp_large": {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4?sockets_size=4MB"},
+        "large_data": {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"},
+    }[choice]

@@ -75,6 +75,15 @@ def resolve(value, context):
     return value
 
 
+class ExecutableInPackage(Substitution):
+    def __init__(self, executable, package):
+        assert package == "pointdistill_ros"
+        self.executable = executable
+
+    def perform(self, context):
+        return f"lib/pointdistill_ros/{self.executable}"
+
+
 def recorded(name):
     return type(name, (Recorded,), {})
 
@@ -86,8 +95,10 @@ def modules():
         "launch.actions": [
             DeclareLaunchArgument,
             *map(recorded, ["EmitEvent", "OpaqueFunction", "RegisterEventHandler"]),
-            recorded("SetEnvironmentVariable"),
+            *map(recorded, ["SetEnvironmentVariable", "ExecuteProcess", "Shutdown"]),
+            *map(recorded, ["GroupAction", "IncludeLaunchDescription"]),
         ],
+        "launch.launch_description_sources": [recorded("PythonLaunchDescriptionSource")],
         "launch.events": [recorded("matches_action")],
         "launch.substitutions": [LaunchConfiguration, PathJoinSubstitution],
         "launch_ros": [],
@@ -95,7 +106,7 @@ def modules():
         "launch_ros.event_handlers": [recorded("OnStateTransition")],
         "launch_ros.events": [],
         "launch_ros.events.lifecycle": [recorded("ChangeState")],
-        "launch_ros.substitutions": [FindPackageShare],
+        "launch_ros.substitutions": [ExecutableInPackage, FindPackageShare],
     }
     found = {}
     for name, classes in names.items():
@@ -106,7 +117,10 @@ def modules():
 
 
 def launch(path, monkeypatch, **values):
-    """Run a launch file. Returns its declared arguments and the actions for these values."""
+    """Run a launch file and what it includes.
+
+    Returns its declared arguments and all actions for these values, in order.
+    """
     import sys
 
     for name, module in modules().items():
@@ -114,16 +128,39 @@ def launch(path, monkeypatch, **values):
     description = runpy.run_path(str(path))["generate_launch_description"]()
     entities = description.args[0]
     arguments = [e for e in entities if isinstance(e, DeclareLaunchArgument)]
+    unknown = set(values) - {a.name for a in arguments}
+    assert not unknown, f"{path.name} declares no argument {unknown}"
     empty = LaunchContext({})
-    context = LaunchContext(
-        {a.name: resolve(a.kwargs["default_value"], empty) for a in arguments} | values
-    )
+    defaults = {
+        a.name: resolve(a.kwargs["default_value"], empty)
+        for a in arguments
+        if "default_value" in a.kwargs
+    }
+    context = LaunchContext(defaults | values)
     actions = []
     for entity in entities:
         if type(entity).__name__ == "OpaqueFunction":
             actions += entity.kwargs["function"](context)
         elif entity not in arguments:
             actions.append(entity)
-    for action in actions:
-        action.args, action.kwargs = resolve(action.args, context), resolve(action.kwargs, context)
-    return arguments, actions
+    return arguments, [flat for action in actions for flat in expand(action, context, monkeypatch)]
+
+
+def expand(action, context, monkeypatch, alone=False):
+    """The action itself, or those that it stands for. ``alone``: it sees no arguments but its own.
+
+    An included file sees all arguments of the file that includes it, unless a group hides them.
+    """
+    if type(action).__name__ == "GroupAction":
+        alone = action.kwargs["scoped"] and not action.kwargs["forwarding"]
+        for inner in action.args[0]:
+            yield from expand(inner, context, monkeypatch, alone)
+        return
+    action.args, action.kwargs = resolve(action.args, context), resolve(action.kwargs, context)
+    if type(action).__name__ == "IncludeLaunchDescription":
+        assert alone, "an included file must not see its parent's arguments of the same names"
+        (file,) = resolve(action.args[0].args, context)
+        included = dict(action.kwargs["launch_arguments"])
+        yield from launch(Path(file), monkeypatch, **included)[1]
+        return
+    yield action

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the launch files would start, checked against the node; a stand-in replaces ROS launch."""
+"""What the launch files would start, checked against the nodes; a stand-in replaces ROS launch."""
 
 import re
 import runpy
@@ -11,18 +11,39 @@ import yaml
 pytest.importorskip("lifecycle_msgs", reason="ROS messages are not installed")
 
 from pointdistill_ros.config import NodeConfig
+from pointdistill_ros.nodes.comparison_config import ComparisonConfig
 from pointdistill_ros.nodes.parameters import settings
 
 ROOT = Path(__file__).resolve().parents[2]
 launch = runpy.run_path(str(Path(__file__).with_name("launch_stand_in.py")))["launch"]
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
-PARAMETERS = {s.name: s.default for s in settings(NodeConfig())} | {"use_sim_time": False}
+PARAMETERS = {
+    executable: {s.name: s.default for s in settings(config)} | {"use_sim_time": False}
+    for executable, config in (
+        ("segmentation_node", NodeConfig()),
+        ("comparison_node", ComparisonConfig()),
+    )
+}
+NEEDED = {"replay.launch.py": {"bag": "drive.mcap"}}
+"""Arguments without a default."""
+VIEWERS = {("rviz2", "rviz2"), ("foxglove_bridge", "foxglove_bridge")}
+
+
+def starter(path, monkeypatch):
+    needed = NEEDED.get(path.name, {})
+    return lambda **values: launch(path, monkeypatch, **needed | values)
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.name)
-def start(request, monkeypatch):
-    """Run one launch file with some arguments."""
-    return lambda **values: launch(request.param, monkeypatch, **values)
+def start_any(request, monkeypatch):
+    """Run each launch file with some arguments."""
+    return starter(request.param, monkeypatch)
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Run segmentation.launch.py with some arguments."""
+    return starter(ROOT / "launch/segmentation.launch.py", monkeypatch)
 
 
 def of_kind(actions, kind):
@@ -42,41 +63,67 @@ def flattened(data, prefix=""):
             yield prefix + key, value
 
 
-def test_there_is_a_launch_file():
-    assert [path.name for path in FILES] == ["segmentation.launch.py"]
+def test_there_are_these_launch_files():
+    names = [path.name.partition(".")[0] for path in FILES]
+    assert {"segmentation", "comparison", "replay"} <= set(names)
 
 
-def test_every_argument_has_a_description_and_a_valid_default(start):
-    arguments, _ = start()
-    assert {a.name for a in arguments} >= {
-        *("params_file", "model", "namespace", "use_sim_time", "input_topic"),
-        *("device", "engine", "precision", "max_latency_ms"),
-        *("autostart", "log_level", "rviz", "dds_transport"),
-    }
+def test_every_argument_has_a_description_and_a_valid_default(start_any):
+    arguments, _ = start_any()
+    needed = {a.name for a in arguments if "default_value" not in a.kwargs}
+    assert needed <= {"bag"}
     for argument in arguments:
         assert len(argument.kwargs["description"]) > 15, argument.name
         choices = argument.kwargs.get("choices")
         assert choices is None or argument.kwargs["default_value"] in choices
 
 
-def test_every_choice_can_be_started(start):
+def test_the_segmentation_file_has_the_arguments_that_people_expect(start):
     arguments, _ = start()
+    assert {a.name for a in arguments} >= {
+        *("params_file", "model", "namespace", "use_sim_time", "input_topic", "node_name"),
+        *("device", "engine", "precision", "max_latency_ms"),
+        *("autostart", "log_level", "rviz", "dds_transport"),
+    }
+
+
+def test_every_choice_can_be_started(start_any):
+    arguments, _ = start_any()
     for argument in arguments:
         for choice in argument.kwargs.get("choices", []):
-            _, actions = start(**{argument.name: choice})
+            _, actions = start_any(**{argument.name: choice})
             assert of_kind(actions, "Node") or of_kind(actions, "LifecycleNode")
 
 
-def test_executables_are_installed_programs(start):
+def test_executables_are_installed_programs(start_any):
     block = re.search(r"set\(EXECUTABLES\s+(.*?)\)", (ROOT / "CMakeLists.txt").read_text(), re.S)
     installed = {line.partition("=")[0] for line in block[1].split()}
-    for values in ({}, {"autostart": "false"}, {"rviz": "true"}):
-        _, actions = start(**values)
-        for node in of_kind(actions, "Node") + of_kind(actions, "LifecycleNode"):
-            if node.kwargs["package"] == "pointdistill_ros":
-                assert node.kwargs["executable"] in installed
-            else:
-                assert (node.kwargs["package"], node.kwargs["executable"]) == ("rviz2", "rviz2")
+    arguments, _ = start_any()
+    for argument in arguments:
+        for choice in argument.kwargs.get("choices", [""]):
+            values = {argument.name: choice} if choice else {}
+            _, actions = start_any(**values)
+            for node in of_kind(actions, "Node") + of_kind(actions, "LifecycleNode"):
+                if node.kwargs["package"] == "pointdistill_ros":
+                    assert node.kwargs["executable"] in installed
+                else:
+                    assert (node.kwargs["package"], node.kwargs["executable"]) in VIEWERS
+            for process in of_kind(actions, "ExecuteProcess"):
+                folder, _, program = process.kwargs["cmd"][0].rpartition("/")
+                assert folder == "lib/pointdistill_ros"
+                assert program in installed
+
+
+def test_the_parameters_of_every_node_exist_with_their_type(start_any):
+    _, actions = start_any()
+    for node in of_kind(actions, "Node") + of_kind(actions, "LifecycleNode"):
+        if node.kwargs["package"] == "pointdistill_ros":
+            known = PARAMETERS[node.kwargs["executable"]]
+            file, overrides = node.kwargs["parameters"]
+            from_file = yaml.safe_load(Path(file).read_text())["/**"]["ros__parameters"]
+            for name, value in [*flattened(from_file), *overrides.items()]:
+                assert name in known
+                assert type(value) is type(known[name]), name
 
 
 def test_parameters_exist_with_their_type(start):
@@ -88,11 +135,9 @@ def test_parameters_exist_with_their_type(start):
         max_latency_ms="80",
         use_sim_time="true",
     )
-    file, overrides = node_of(actions)["parameters"]
-    from_file = yaml.safe_load(Path(file).read_text())["/**"]["ros__parameters"]
-    for name, value in [*flattened(from_file), *overrides.items()]:
-        assert name in PARAMETERS
-        assert type(value) is type(PARAMETERS[name]), name
+    overrides = node_of(actions)["parameters"][1]
+    for name, value in overrides.items():
+        assert type(value) is type(PARAMETERS["segmentation_node"][name]), name
     assert overrides == {
         "use_sim_time": True,
         "autostart": True,
