@@ -26,7 +26,6 @@ from pointdistill_ros.model.ptv3 import PTv3
 from pointdistill_ros.model.pyramid import VoxelPyramid
 from pointdistill_ros.scan import LidarScan
 
-ONNX_PRECISIONS = ("float32", "float16")
 TOLERANCE = {"float32": 1e-4, "float16": 0.05}
 """Largest difference of a logit that a file may show, as a share of their spread where above 1."""
 AGREEMENT = {"float32": 0.9999, "float16": 0.99}
