@@ -18,7 +18,6 @@ import typer
 from pointdistill_ros.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from pointdistill_ros.evaluation.bag_check import Reference
     from pointdistill_ros.evaluation.bag_frames import FrameIndex
     from pointdistill_ros.evaluation.bag_result import BagEvaluation, Network
     from pointdistill_ros.evaluation.bag_run import BagRun
@@ -126,6 +125,7 @@ def evaluate_bag(
 
     pointdistill evaluate-bag drive/ -o out --teacher teacher.safetensors --labels /labels
     """
+    from pointdistill_ros.cli.check_bag import reference_of
     from pointdistill_ros.evaluation.bag_frames import FrameIndex
     from pointdistill_ros.evaluation.bag_run import BagRun
     from pointdistill_ros.evaluation.rerun_recording import require_rerun
@@ -151,7 +151,7 @@ def evaluate_bag(
             name: _loader(network, workers, (named[name], device, network.engine, share, precision))
             for name, network in loaded.items()
         },
-        reference=reference_of(loaded["student"]),
+        reference=reference_of(loaded["student"].meta),
         options=options,
         truth=_truth(labels, index, wanted or loaded["student"].label_set),
         poses=poses,
@@ -243,21 +243,6 @@ def _network(network: Segmenter, precision: str) -> Network:
         network.meta.grid_size,
         f"{network.engine}: {detail}",
         network.label_set,
-    )
-
-
-def reference_of(network: Segmenter) -> Reference:
-    """What a bag is checked against."""
-    from pointdistill_ros.evaluation.bag_check import Reference
-
-    known = network.meta.intensity
-    return Reference(
-        network.model_id,
-        network.meta.grid_size,
-        known.low,
-        known.median,
-        known.high,
-        known.missing is None,
     )
 
 

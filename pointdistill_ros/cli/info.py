@@ -21,8 +21,30 @@ _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd")
 
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    bag: Annotated[
+        Path | None,
+        typer.Option(
+            "--check-bag",
+            help="Say what of a bag fits the network and what does not: fields, rate, intensity, "
+            "height, density. Exits with 1 where something is bad.",
+            show_default=False,
+        ),
+    ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(help="Of --check-bag: which PointCloud2 topic.", show_default=False),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="Of --check-bag: shipped weights or a .safetensors file.")
+    ] = "student",
 ) -> None:
     """Networks, weights and environment; exits with 1 when something here is broken."""
+    if bag is not None:
+        from pointdistill_ros.cli.check_bag import check
+
+        if not check(bag, topic, weights, as_json):
+            raise typer.Exit(1)
+        return
     report, problems = _report()
     if as_json:
         print(json.dumps(report | {"problems": problems}, indent=2, ensure_ascii=False))

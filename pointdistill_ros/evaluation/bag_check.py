@@ -291,7 +291,7 @@ def _height(scans: Sequence[ScanFacts]) -> list[Finding]:
                 "doubtful",
                 "height",
                 "no ground around the sensor in most clouds",
-                "does z point up (REP-103)? Indoors and off the road the network is a stranger",
+                f"{_axes(scans[0].frame_id)}; indoors and off the road the network is a stranger",
             )
         ]
     height = float(np.median([ground.height for ground in grounds]))
@@ -319,6 +319,12 @@ def _height(scans: Sequence[ScanFacts]) -> list[Finding]:
             )
         ]
     return [Finding("fits", "height", found)]
+
+
+def _axes(frame_id: str) -> str:
+    if frame_id.endswith("optical_frame"):
+        return f"z points forward in {frame_id!r} (REP-103): turn the clouds upright"
+    return "does z point up (REP-103)?"
 
 
 def _density(scans: Sequence[ScanFacts], reference: Reference) -> Finding:

@@ -66,7 +66,7 @@ def choose_frames(evaluation: BagEvaluation) -> dict[int, str]:
     """
     scores = {r.index: _score(evaluation, i) for i, r in enumerate(evaluation.labelled)}
     ranked = sorted((i for i in scores if scores[i] is not None), key=lambda i: (scores[i], i))
-    apart = max(1, len(evaluation.records) // 12)
+    apart = max(1, len(evaluation.records) // 6)
     chosen: dict[int, str] = {}
     for verdict, order, wanted in (("worst", ranked, WORST), ("best", ranked[::-1], BEST)):
         taken = 0

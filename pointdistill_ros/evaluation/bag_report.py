@@ -131,7 +131,7 @@ def _over_time(evaluation: BagEvaluation) -> list[dict[str, Any]]:
     total = [r.milliseconds["total"] for r in records]
     waits = [max(ms, 0.0) for ms in total]
     plots: list[tuple[str, str, list[Series], dict[str, Any]]] = [
-        ("Agreement and accuracy", "per cent of the points", right, {"unit": "%"}),
+        (_right(evaluation), "per cent of the points", right, {"unit": "%"}),
         ("Flips", "per cent of the static points", unstable, {"unit": "%", "low": 0.0}),
         (
             "Probability",
@@ -151,6 +151,13 @@ def _over_time(evaluation: BagEvaluation) -> list[dict[str, Any]]:
         for title, note, series, options in plots
         if series
     ]
+
+
+def _right(evaluation: BagEvaluation) -> str:
+    """Title of the first diagram: what it holds."""
+    if evaluation.agreement is None:
+        return "Accuracy"
+    return "Agreement and accuracy" if evaluation.scores else "Agreement"
 
 
 _MS: dict[str, Any] = {"unit": "ms", "low": 0.0, "digits": 0}

@@ -18,7 +18,7 @@ import numpy as np
 
 from pointdistill_ros.evaluation.agreement import Agreement
 from pointdistill_ros.evaluation.bag_check import BagCheck
-from pointdistill_ros.evaluation.bag_labelling import STUDENT
+from pointdistill_ros.evaluation.bag_labelling import STUDENT, TEACHER
 from pointdistill_ros.evaluation.bag_temporal import FrameStability
 from pointdistill_ros.evaluation.distance import EDGES, band_name
 from pointdistill_ros.evaluation.figures import Figures
@@ -30,6 +30,7 @@ from pointdistill_ros.labels import LabelSet
 
 FORMAT = 1
 PERCENTS = (50, 90, 99, 100)
+_STEPS = ("decode", "geometry", "network", "points", "encode", "total", TEACHER)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ class BagEvaluation:
 
     def timing(self) -> dict[str, Any]:
         """Percentiles of every step in milliseconds, and throughput."""
-        steps = dict.fromkeys(step for r in self.labelled for step in r.milliseconds)
+        steps = list(dict.fromkeys(step for r in self.labelled for step in r.milliseconds))
+        steps.sort(key=lambda step: _STEPS.index(step) if step in _STEPS else len(_STEPS))
         values = {
             step: [r.milliseconds[step] for r in self.labelled if step in r.milliseconds]
             for step in steps

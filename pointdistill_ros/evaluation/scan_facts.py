@@ -113,7 +113,7 @@ class ScanFacts:
             rings=0 if scan.ring is None else len(np.unique(scan.ring)),
             seconds=0.0 if scan.time is None or not some else float(np.ptp(scan.time[scan.valid])),
             elevation=_ends(elevation, (0.5, 99.5)) if some else (0.0, 0.0),
-            azimuth=len(turn) / 180,
+            azimuth=min(len(turn) / 180, 1.0),
             reach=float(np.percentile(distance, 95)) if some else 0.0,
             voxels=len(cells),
             ground=find_ground(xyz),
