@@ -159,12 +159,12 @@ class Run:
         limit = self.config.clip_norm
         limit = float("inf") if limit is None else limit
         norm = nn.utils.clip_grad_norm_(state.parameters, limit)
-        extra = nn.utils.clip_grad_norm_(state.loss_parameters, limit)
+        norm = norm + 0 * nn.utils.clip_grad_norm_(state.loss_parameters, limit)  # NaN shows
         if state.scaler:  # skips by itself what overflowed
             state.scaler.step(optimizer)
             state.scaler.update()
         else:
-            total = norm + extra + torch.stack([p["loss"] for p in parts]).sum()
+            total = norm + torch.stack([p["loss"] for p in parts]).sum()
             self._bad = torch.maximum(self._bad, (~total.isfinite()).float())
             optimizer.found_inf = self._bad  # a fused optimiser obeys it without being waited for
             optimizer.step()

@@ -3,10 +3,12 @@ import pytest
 import torch
 from torch import nn
 
+from training.bad_batch import NonFiniteError
 from training.config import TrainConfig
 from training.optimizer import AveragedWeights, make_optimizer
 
 from ..tiny import tiny_network
+from .toy_run import halves, toy_loss, toy_run
 
 
 def test_blocks_have_their_own_rate():
@@ -58,3 +60,44 @@ def test_average_is_the_moving_mean_and_counts_are_copied():
         expected = decay * expected + (1 - decay) * step
     assert average.state["running_mean"].item() == pytest.approx(expected)
     assert average.state["num_batches_tracked"].item() == 5
+
+
+class Weighed(nn.Module):
+    """A network and a learned weight of its loss, which pulls as hard as it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = tiny_network()
+        self.log_variance = nn.Parameter(torch.zeros(2))
+
+
+def weighed_run(folder, network, pull, **changes):
+    run = toy_run(folder, network.train(), steps=2, **changes)
+
+    def loss(network, batch):
+        total, parts = toy_loss(network.network, batch)
+        return total + pull * network.log_variance.sum(), parts
+
+    run.state.unwrapped.loss = loss
+    return run
+
+
+def test_learned_weights_of_a_loss_take_nothing_from_the_network_s_gradient(tmp_path):
+    ends = []
+    for pull in (0.0, 1e6):
+        run = weighed_run(tmp_path / f"{pull}", Weighed(), pull, clip_norm=0.01)
+        run.fit(halves)
+        ends.append(run.state.network)
+        assert run.state.network.log_variance.isfinite().all()
+    quiet, loud = ends
+    assert not loud.log_variance.equal(quiet.log_variance)
+    for mine, theirs in zip(quiet.network.parameters(), loud.network.parameters(), strict=True):
+        assert mine.equal(theirs)
+
+
+def test_a_pull_that_is_no_number_stops_the_run(tmp_path):
+    network = Weighed()
+    network.log_variance.register_hook(lambda gradient: gradient * float("nan"))
+    run = weighed_run(tmp_path, network, 1.0)
+    with pytest.raises(NonFiniteError, match="not a finite number"):
+        run.fit(halves)

@@ -22,18 +22,17 @@ from training.distillation.config import (
     SoftTargets,
     Topology,
 )
-from training.distillation.objective import DistillationLoss
-from training.distillation.student import DistilledStudent
-from training.distillation.task import distillation, extra_modules
-from training.distillation.teacher import Teacher, shared_geometry
+from training.distillation.task import distillation
+from training.distillation.teacher import shared_geometry
 from training.losses.hard_points import HardPointConfig
 from training.losses.topology import TopologySettings
 from training.recipes import load_recipe, recipe_names, recipe_path
 from training.run import Places, train_run
 from training.state import Sealed, TrainState
 
-from ...tiny import tiny_config, tiny_meta, tiny_network
+from ...tiny import tiny_meta
 from ..toy_run import halves, two_places
+from .toy import task, toy_parts
 
 EVERYTHING = DistillConfig(
     grid_size=0.8,
@@ -59,25 +58,8 @@ OFF = {
 }
 
 
-def task(logits, batch):
-    loss = torch.nn.functional.cross_entropy(logits, batch.targets)
-    return loss, {"cross_entropy": loss.detach()}
-
-
-def objective(config, seed=1, teacher=None):
-    """A tiny student, a deeper teacher and their loss."""
-    shape = tiny_config(encoder_depths=(2, 3), drop_path=0.3)
-    torch.manual_seed(seed)
-    teacher = teacher or Teacher(PTv3(shape))
-    student = tiny_network(seed + 1, drop_path=0.2)
-    extras = extra_modules(config, student.config, teacher.config)
-    shares, members = torch.full((19,), 1 / 19), torch.eye(19, dtype=torch.bool)
-    loss = DistillationLoss(config, task, shares, members, teacher)
-    return DistilledStudent(student, extras).train(), loss
-
-
 def test_every_term_is_reported_and_reaches_the_student():
-    network, loss = objective(EVERYTHING)
+    network, loss = toy_parts(EVERYTHING)
     torch.manual_seed(5)
     total, parts = loss(network, halves())
     total.backward()
@@ -92,15 +74,15 @@ def test_every_term_is_reported_and_reaches_the_student():
 
 @pytest.mark.parametrize("field", ["soft_targets", "gradient_guidance", "topology", "features"])
 def test_a_term_of_weight_0_is_not_computed(field):
-    network, loss = objective(replace(EVERYTHING, **{field: OFF[field]}))
+    network, loss = toy_parts(replace(EVERYTHING, **{field: OFF[field]}))
     _, parts = loss(network, halves())
     assert field not in parts
     assert set(TERMS) - set(parts) == {field}
 
 
 def test_without_terms_it_is_the_task_alone():
-    network, loss = objective(replace(EVERYTHING, **OFF))
-    plain, _ = objective(replace(EVERYTHING, **OFF))
+    network, loss = toy_parts(replace(EVERYTHING, **OFF))
+    plain, _ = toy_parts(replace(EVERYTHING, **OFF))
     torch.manual_seed(5)
     total, _ = loss(network, halves())
     total.backward()
@@ -115,7 +97,7 @@ def test_without_terms_it_is_the_task_alone():
 
 def test_costly_terms_come_by_chance_and_the_draw_is_the_batch_s_own():
     config = replace(EVERYTHING, topology=Topology(chance=0.5, settings=TopologySettings(m=32)))
-    network, loss = objective(config)
+    network, loss = toy_parts(config)
     seen = []
     for seed in [*range(12), *range(12)]:
         torch.manual_seed(seed)
@@ -125,7 +107,7 @@ def test_costly_terms_come_by_chance_and_the_draw_is_the_batch_s_own():
 
 
 def test_the_teacher_stays_as_it_is(tmp_path):
-    network, loss = objective(EVERYTHING)
+    network, loss = toy_parts(EVERYTHING)
     before = {n: t.clone() for n, t in loss.teacher.network.state_dict().items()}
     config = replace(EVERYTHING, learning_rate=0.1)
     state = TrainState(network, loss, config, open_device(config))
@@ -140,7 +122,7 @@ def test_the_teacher_stays_as_it_is(tmp_path):
 
 
 def test_both_networks_walk_one_pyramid_that_serves_the_deeper_one():
-    network, loss = objective(EVERYTHING)
+    network, loss = toy_parts(EVERYTHING)
     shape = shared_geometry(network.config, loss.teacher.config)
     assert shape.encoder_depths == (2, 3)
     with pytest.raises(ConfigError, match="strides"):

@@ -42,15 +42,19 @@ def task(logits, batch):
     return segmentation_loss(logits, batch.targets)
 
 
-def toy_parts(config, seed=1, teacher=None):
+def toy_parts(config, seed=1, teacher=None, atlas=None):
     """A tiny student in training, and its loss with a deeper teacher."""
     torch.manual_seed(seed)
     shape = tiny_config(encoder_depths=(2, 3), drop_path=0.3)
-    teacher = teacher or Teacher(PTv3(shape))
+    network = PTv3(shape)
     student = tiny_network(seed + 1, drop_path=0.2)
-    extras = extra_modules(config, student.config, teacher.config)
+    extras = extra_modules(config, student.config, shape, atlas)
+    if config.teacher == "together":
+        extras["teacher"] = network
+    if config.teacher == "frozen":
+        teacher = teacher or Teacher(network)
     shares, members = torch.full((19,), 1 / 19), torch.eye(19, dtype=torch.bool)
-    loss = DistillationLoss(config, task, shares, members, teacher)
+    loss = DistillationLoss(config, task, shares, members, teacher, atlas)
     return DistilledStudent(student, extras).train(), loss
 
 
