@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pointdistill_ros.cli.demo_teacher import (
+    DEFAULT_TEACHER,
+    NONE,
+    check_teacher,
+    rows,
+    teacher_beside,
+)
 from pointdistill_ros.errors import ConfigError, PointDistillError
 
 if TYPE_CHECKING:
@@ -40,6 +47,8 @@ PERIOD = 0.1
 """Seconds between two clouds of the simulated drive."""
 SHARE = 0.8
 """Of the period, what a cloud may take in the network where the sensor's pace is to be kept."""
+SHARE_BESIDE = 0.5
+"""The same beside a teacher, which takes what is left of the CPU."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +97,23 @@ def demo(
     model: Annotated[
         str, typer.Option(help="Shipped network (student) or a .safetensors file.")
     ] = "student",
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="Network of a teacher to run beside and compare with: a .safetensors file, a "
+            f"shipped name, or {NONE}."
+        ),
+    ] = DEFAULT_TEACHER,
 ) -> None:
     """Play a drive over DDS through the segmentation node and keep what comes back.
 
     The node runs in a process of its own, as in a robot. The simulated drive keeps the pace of its
     sensor, 10 Hz, in float32 or else bfloat16, unless this machine is too slow for that. Your own
     clouds each wait for the labels of the one before, so that none is lost; --live keeps their
-    pace, too. Writes a bag with input and labelled clouds, pictures and summary.json. Exit code 1
-    where clouds are lost or the simulated drive's accuracy is below what was recorded.
+    pace, too. With --teacher a second node labels what it can in the time that the first one
+    leaves, and a third one says how far the two agree. Writes a bag with input and labelled clouds,
+    pictures and summary.json. Exit code 1 where clouds are lost or the simulated drive's accuracy
+    is below what was recorded.
     """
     from rich.console import Console
 
@@ -110,14 +128,16 @@ def demo(
             "environment of `make install`; `pointdistill segment` needs no ROS"
         )
     segmenter = Segmenter.load(model, device="cpu")  # refuses bad weights before anything starts
+    check_teacher(teacher, segmenter.label_set)
     played = _prepare(source, output, frames, topic, console)
     output.mkdir(parents=True, exist_ok=True)
     if live is None:
         fast = None
         if played.simulated:
-            fast = _keep_pace(played, segmenter, model, PERIOD / rate, console)
+            share = SHARE if teacher == NONE else SHARE_BESIDE
+            fast = _keep_pace(played, segmenter, model, share * PERIOD / rate, console)
         live, segmenter = fast is not None, fast or segmenter
-    summary = _run(played, output, model, segmenter, rate, live, console)
+    summary = _run(played, output, (model, teacher), segmenter, rate, live, console)
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _print(summary, output, console)
     if problem := _problem(summary, played, model):
@@ -126,9 +146,9 @@ def demo(
 
 
 def _keep_pace(
-    played: Played, segmenter: Segmenter, model: str, period: float, console: Console
+    played: Played, segmenter: Segmenter, model: str, limit: float, console: Console
 ) -> Segmenter | None:
-    """A segmenter that is done with a cloud well before the next one comes, the most exact one.
+    """A segmenter that is done with a cloud in ``limit`` seconds, the most exact one.
 
     None where this machine has none.
     """
@@ -146,12 +166,12 @@ def _keep_pace(
                 continue
         segmenter(scan)  # warm
         seconds = sorted(1e-3 * segmenter(scan).timing["total"] for _ in range(3))[1]
-        if seconds <= SHARE * period:
+        if seconds <= limit:
             return segmenter
         tried.append(f"{1e3 * seconds:.0f} ms ({segmenter.engine}, {precision})")
     console.print(
-        f"one cloud takes {' or '.join(tried)} here, the sensor sends one every "
-        f"{1e3 * period:.0f} ms: each cloud waits for the labels of the one before"
+        f"one cloud takes {' or '.join(tried)} here, the sensor's pace leaves it "
+        f"{1e3 * limit:.0f} ms: each cloud waits for the labels of the one before"
     )
     return None
 
@@ -219,17 +239,20 @@ def _truth(source: Path, name: str) -> dict[str, NDArray[np.uint16]]:
 def _run(
     played: Played,
     output: Path,
-    model: str,
+    models: tuple[str, str],
     segmenter: Segmenter,
     rate: float,
     live: bool,
     console: Console,
 ) -> dict[str, Any]:
-    """Start the node, play the bag, keep what comes back. Returns the summary."""
+    """Start the nodes, play the bag, keep what comes back. Returns the summary.
+
+    models: of the student and of the teacher.
+    """
     from pointdistill_ros.cli.recording import Recording
     from pointdistill_ros.io.bag import BagReader, BagWriter
     from pointdistill_ros.nodes.player import PlaySettings, play_bag
-    from pointdistill_ros.nodes.process import INPUT, OUTPUT, NodeProcess
+    from pointdistill_ros.nodes.process import INPUT, OUTPUT, student_process
 
     settings = PlaySettings(
         rate=rate, result_topic=OUTPUT, step=not live, result_timeout=RESULT_TIMEOUT
@@ -238,8 +261,9 @@ def _run(
     with (
         BagReader(played.bag) as reader,
         BagWriter(labelled) as bag,
-        console.status("starting the segmentation node in its own process") as status,
-        NodeProcess(model, output / "node.log", segmenter.precision),
+        console.status("starting the nodes, each in its own process") as status,
+        student_process(models[0], output / "node.log", segmenter.precision),
+        teacher_beside(models[1], output, played.frames, segmenter.label_set) as beside,
     ):
         recording = Recording(
             bag, reader, (played.topic, OUTPUT), segmenter.label_set, segmenter.model_id
@@ -253,11 +277,13 @@ def _run(
                 progress.advance(task)
 
             report = play_bag(played.bag, {played.topic: INPUT}, settings, on_result=keep)
-    pictures = recording.write_pictures(output)
+        if beside.listener is not None:
+            console.print("waiting for the teacher's last labels")
+    pictures = recording.write_pictures(output) + beside.pictures
     sent, back = report.published[INPUT], len(recording.latencies)
     return {
         "input": "simulated" if played.simulated else str(played.bag),
-        "model": model,
+        "model": models[0],
         "engine": f"{segmenter.engine}: {segmenter.engine_detail}",
         "pace": "as recorded" if live else "step by step",
         "label_set": segmenter.label_set.name,
@@ -265,6 +291,7 @@ def _run(
         "seconds": round(report.seconds, 2),
         "clouds_per_second": round(back / report.seconds, 2),
         **recording.summary(),
+        **({"teacher": beside.summary} if beside.summary else {}),
         "files": {
             "input": str(played.bag),
             "labelled": str(labelled),
@@ -301,6 +328,8 @@ def _print(summary: dict[str, Any], output: Path, console: Console) -> None:
         table.add_row("accuracy, mIoU", f"{summary['accuracy']:.3f}, {summary['miou']:.3f}")
         best = sorted(summary["iou"].items(), key=lambda item: -item[1])
         table.add_row("IoU", ", ".join(f"{name} {iou:.2f}" for name, iou in best))
+    for name, text in rows(summary.get("teacher", {})):
+        table.add_row(name, text)
     table.add_row("clouds with labels", files["labelled"])
     table.add_row("pictures", "\n".join(files["pictures"]))
     table.add_row("figures", str(output / "summary.json"))

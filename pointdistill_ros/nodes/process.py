@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NodeProcess: the segmentation node in a process of its own, for as long as a program needs it."""
+"""NodeProcess: a node in a process of its own, for as long as a program needs it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -16,42 +17,60 @@ from rclpy.signals import SignalHandlerOptions
 
 from pointdistill_ros.errors import PointDistillError
 from pointdistill_ros.nodes.transport import prepare_transport
+from pointdistill_ros.resources import config_path
 
 INPUT = "/points"
-"""Where the node listens."""
+"""Where the labelling nodes listen."""
 OUTPUT = "/segmentation_node/labeled_points"
-"""Where its labelled clouds appear."""
+"""Where the labelled clouds of the student appear."""
+WINDOW = "/comparison_node/comparison_window"
+DISAGREEMENT = "/comparison_node/disagreement"
+"""What the comparison node tells."""
+TEACHER_PACE = {"pace.max_load": "1.0"}
+"""Beside what config/nodes/teacher.yaml says: a demo is short, its teacher takes no rests."""
 STOP_TIMEOUT = 5.0
 """Seconds between asking the process to end and ending it."""
 
 
 class NodeProcess:
-    """Runs the node while the ``with`` block runs; it listens when the block begins.
-
-    Reliable input and no age limit: every cloud is worth an answer here, however slow the machine.
-    """
+    """Runs a node while the ``with`` block runs; it listens when the block begins."""
 
     def __init__(
-        self, model: str, log: Path, precision: str = "float32", timeout: float = 60.0
+        self,
+        program: str,
+        log: Path,
+        parameters: Mapping[str, str],
+        *,
+        listens_to: str = INPUT,
+        name: str = "",
+        remaps: Mapping[str, str] | None = None,
+        params_file: str = "",
+        timeout: float = 60.0,
     ) -> None:
-        """``model``: shipped name or checkpoint; ``log``: where the node's output goes."""
-        self._model, self._log, self._timeout = model, log, timeout
-        self._precision = precision
+        """``program``: module of ``nodes``; ``log``: where the node's output goes.
+
+        ``parameters`` in YAML; ``listens_to``: a topic that it subscribes to when it is active;
+        ``name``: of the node, default that of the program.
+        """
+        self._program, self._log, self._timeout = program, log, timeout
+        self._name, self._listens_to = name or program, listens_to
+        arguments = ["-r", f"__node:={self._name}"]
+        if params_file:
+            arguments += ["--params-file", params_file]
+        for parameter, value in parameters.items():
+            arguments += ["-p", f"{parameter}:={value}"]
+        for topic, other in (remaps or {}).items():
+            arguments += ["-r", f"{topic}:={other}"]
+        self._arguments = arguments
 
     def __enter__(self) -> NodeProcess:
         """Start it and wait until it is active. Raises PointDistillError with the node's reason."""
         prepare_transport()
-        parameters = {
-            "model.path": f"'{self._model}'",  # quoted: a YAML string, whatever the name looks like
-            "model.precision": self._precision,
-            "input.reliability": "reliable",
-            "input.max_age": "0.0",
-        }
-        command = [sys.executable, "-m", "pointdistill_ros.nodes.segmentation_node", "--ros-args"]
-        for name, value in parameters.items():
-            command += ["-p", f"{name}:={value}"]
+        command = [sys.executable, "-m", f"pointdistill_ros.nodes.{self._program}", "--ros-args"]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command + self._arguments, stdout=log, stderr=subprocess.STDOUT
+            )
         try:
             self._wait_until_active()
         except BaseException:
@@ -73,11 +92,12 @@ class NodeProcess:
         try:
             watcher = rclpy.create_node("node_watcher", context=context)
             until = time.monotonic() + self._timeout
-            while not watcher.count_subscribers(INPUT):
+            while self._name not in {
+                end.node_name for end in watcher.get_subscriptions_info_by_topic(self._listens_to)
+            }:
                 if time.monotonic() > until:
                     raise PointDistillError(
-                        f"the segmentation node did not start within {self._timeout:g} s; "
-                        f"see {self._log}"
+                        f"{self._name} did not start within {self._timeout:g} s; see {self._log}"
                     )
                 self._check()
                 time.sleep(0.05)
@@ -95,9 +115,7 @@ class NodeProcess:
                 )
         if self._process.poll() is not None:
             said = lines[-1] if lines else "nothing"
-            raise PointDistillError(
-                f"the segmentation node ended with {self._process.returncode}: {said}"
-            )
+            raise PointDistillError(f"{self._name} ended with {self._process.returncode}: {said}")
 
     def _stop(self) -> None:
         if self._process.poll() is None:
@@ -107,3 +125,55 @@ class NodeProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
+
+
+def student_process(
+    model: str, log: Path, precision: str = "float32", timeout: float = 60.0
+) -> NodeProcess:
+    """The segmentation node with ``model``, a shipped name or a checkpoint.
+
+    Reliable input and no age limit: every cloud is worth an answer here, however slow the machine.
+    """
+    parameters = _labelling(model) | {"model.precision": precision}
+    return NodeProcess("segmentation_node", log, parameters, timeout=timeout)
+
+
+def teacher_process(model: str, log: Path, timeout: float = 120.0) -> NodeProcess:
+    """A teacher beside the student: it labels what the student leaves it time for."""
+    return NodeProcess(
+        "segmentation_node",
+        log,
+        _labelling(model) | TEACHER_PACE,
+        name="teacher",
+        params_file=str(config_path("nodes/teacher.yaml")),
+        timeout=timeout,
+    )
+
+
+def comparison_process(log: Path, clouds: int, timeout: float = 60.0) -> NodeProcess:
+    """The comparison of the two; its window holds so many clouds."""
+    window = min(max(clouds, 1), 10_000)
+    return NodeProcess(
+        "comparison_node",
+        log,
+        {
+            "input.reliability": "reliable",
+            "input.depth": "50",
+            "pairing.depth": "100",
+            "window.clouds": str(window),
+        },
+        listens_to=OUTPUT,
+        remaps={
+            f"student/{topic}": f"/segmentation_node/{topic}"
+            for topic in ("labeled_points", "class_info")
+        },
+        timeout=timeout,
+    )
+
+
+def _labelling(model: str) -> dict[str, str]:
+    return {
+        "model.path": f"'{model}'",  # quoted: a YAML string, whatever the name looks like
+        "input.reliability": "reliable",
+        "input.max_age": "0.0",
+    }

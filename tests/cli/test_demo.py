@@ -126,10 +126,56 @@ def test_a_lost_cloud_is_counted_and_fails_the_demo(tmp_path, tiny, monkeypatch)
 
 
 @pytest.mark.ros
-def test_a_node_that_cannot_load_its_model_says_so(tmp_path):
-    from pointdistill_ros.nodes.process import NodeProcess
+@pytest.mark.timeout(300)  # three processes start one after the other
+def test_a_teacher_beside_is_compared_and_the_figures_are_right(
+    tmp_path, tiny, sequence, monkeypatch
+):
+    from pointdistill_ros import LidarScan, Segmenter
+    from pointdistill_ros.nodes import process
 
-    node = NodeProcess(str(tmp_path / "absent.safetensors"), tmp_path / "node.log", timeout=30)
+    # on a machine that is busy with something else an idle teacher would never come to its turn
+    monkeypatch.setitem(process.TEACHER_PACE, "pace.priority", "normal")
+    big = tmp_path / "big.safetensors"
+    save_checkpoint(big, tiny_network(seed=1), tiny_meta(missing=None))
+    out = tmp_path / "out"
+    result = run(
+        *("--input", sequence, "--model", tiny, "--teacher", big, "--frames", 1, "-o", out)
+    )
+    assert result.exit_code == 0, result.output
+    raw = np.fromfile(sequence / "velodyne/000000.bin", "<f4").reshape(-1, 4)
+    one = LidarScan.from_arrays(raw[:, :3], raw[:, 3])
+    says = [Segmenter.load(str(path), device="cpu")(one).labels for path in (tiny, big)]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["frames"] == {"in": 1, "out": 1, "dropped": 0}
+    teacher = summary["teacher"]
+    assert (teacher["clouds"], teacher["points"]) == (1, 500)
+    assert teacher["agreement"] == pytest.approx(np.mean(says[0] == says[1]), abs=1e-4)
+    assert 0 < teacher["agreement"] < 1, "two random networks"
+    assert f"{100 * teacher['agreement']:.1f} % of 500 points" in result.output
+    assert (out / "disagreement.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("content", "error"), [(None, CheckpointError), (b"nothing", CheckpointError)]
+)
+def test_a_bad_teacher_is_refused_before_a_node_starts(
+    tmp_path, tiny, sequence, content, error, monkeypatch
+):
+    pytest.importorskip("rclpy")
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a process"))
+    teacher = tmp_path / "teacher.safetensors"
+    if content:
+        teacher.write_bytes(content)
+    result = run("--input", sequence, "--model", tiny, "--teacher", teacher, "-o", tmp_path / "o")
+    assert isinstance(result.exception, error)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.ros
+def test_a_node_that_cannot_load_its_model_says_so(tmp_path):
+    from pointdistill_ros.nodes.process import student_process
+
+    node = student_process(str(tmp_path / "absent.safetensors"), tmp_path / "node.log", timeout=60)
     with pytest.raises(PointDistillError, match=r"cannot load model .*absent\.safetensors"), node:
         pytest.fail("the block must not run")
 

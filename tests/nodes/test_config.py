@@ -12,10 +12,12 @@ from pointdistill_ros.config import (
     ModelConfig,
     NodeConfig,
     OutputConfig,
+    PaceConfig,
     load_config,
     parse_config,
 )
 from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.nodes.comparison_config import AlarmConfig, ComparisonConfig, PairingConfig
 from pointdistill_ros.resources import config_path
 
 
@@ -34,6 +36,17 @@ def test_the_segmentation_file_shows_every_default():
     data = node_file("segmentation")
     assert parse_config(NodeConfig, data, "file") == NodeConfig()
     assert data == dataclasses.asdict(NodeConfig())
+
+
+def test_the_comparison_file_shows_every_default():
+    data = node_file("comparison")
+    assert parse_config(ComparisonConfig, data, "file") == ComparisonConfig()
+    assert data == dataclasses.asdict(ComparisonConfig())
+
+
+def test_the_teacher_leaves_the_machine_to_the_student():
+    pace = parse_config(NodeConfig, node_file("teacher"), "file").pace
+    assert (pace.priority, pace.max_load < 1) == ("idle", True)
 
 
 def test_the_teacher_file_is_valid():
@@ -72,6 +85,12 @@ def test_refusals_name_file_and_key(data, key):
         (ModelConfig, {"max_latency_ms": float("nan")}),
         (ModelConfig, {"max_latency_ms": 60001.0}),
         (DiagnosticsConfig, {"silent_after": 0.0}),
+        (PaceConfig, {"every": 0}),
+        (PaceConfig, {"max_load": 0.0}),
+        (PaceConfig, {"max_load": 1.1}),
+        (PaceConfig, {"priority": "highest"}),
+        (PairingConfig, {"depth": 0}),
+        (AlarmConfig, {"warn_below": float("nan")}),
     ],
 )
 def test_direct_construction_is_checked_too(kind, values):
