@@ -291,7 +291,8 @@ def _height(scans: Sequence[ScanFacts]) -> list[Finding]:
                 "doubtful",
                 "height",
                 "no ground around the sensor in most clouds",
-                f"{_axes(scans[0].frame_id)}; indoors and off the road the network is a stranger",
+                f"perhaps {_axes(scans[0].frame_id)}; indoors and off the road the network is a "
+                "stranger",
             )
         ]
     height = float(np.median([ground.height for ground in grounds]))
@@ -304,7 +305,7 @@ def _height(scans: Sequence[ScanFacts]) -> list[Finding]:
                 "bad",
                 "height",
                 found,
-                "the sensor is mounted at an angle, or z does not point up (REP-103): turn the "
+                f"{_axes(scans[0].frame_id)}, or the sensor is mounted at an angle: turn the "
                 "clouds upright (target_frame) before the network",
             )
         ]
@@ -323,8 +324,8 @@ def _height(scans: Sequence[ScanFacts]) -> list[Finding]:
 
 def _axes(frame_id: str) -> str:
     if frame_id.endswith("optical_frame"):
-        return f"z points forward in {frame_id!r} (REP-103): turn the clouds upright"
-    return "does z point up (REP-103)?"
+        return f"z points forward in {frame_id!r} (REP-103)"
+    return "z does not point up (REP-103)"
 
 
 def _density(scans: Sequence[ScanFacts], reference: Reference) -> Finding:

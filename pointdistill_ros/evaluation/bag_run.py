@@ -69,6 +69,8 @@ class BagRun:
 
     def evaluate(self, bar: Bar) -> BagEvaluation:
         """Label, compare, measure. Raises InputError; what is known by then is kept."""
+        for half in self.folder.glob(".*.tmp"):  # what a killed run was writing
+            half.unlink(missing_ok=True)
         with BagFrames(self.index, self.options) as frames:
             check = check_bag(frames, self.reference, self.keep_going)
         records = self._label(bar)

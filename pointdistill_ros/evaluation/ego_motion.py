@@ -70,7 +70,7 @@ def ego_motion(
             )
     elif wanted == ESTIMATE:
         return _estimated(frames, stamps_ns, on_frame)
-    elif wanted.startswith("/"):
+    elif wanted.startswith("/") and not Path(wanted).is_file():
         found = from_topic(frames, wanted, stamps_ns, frame_id)
     else:
         trajectory = read_poses(Path(wanted), stamps_ns)
@@ -100,8 +100,8 @@ def from_topic(frames: BagFrames, topic: str, stamps_ns: Sequence[int], frame_id
     if kind not in POSE_KINDS:
         held = ", ".join(t for t, k in bag.topics.items() if k in POSE_KINDS) or "none"
         raise InputError(
-            f"{bag.path}: no poses on topic {topic} ({kind or 'not in this bag'}); topics with "
-            f"poses: {held}"
+            f"{bag.path}: no poses on topic {topic} ({kind or 'neither in this bag nor a file'}); "
+            f"topics with poses: {held}"
         )
     times, rows, of_frame = [], [], ""
     for message in bag.messages(topic):

@@ -29,6 +29,7 @@ NAMES = {
 _NEAR, _FAR, _CELL = 3.0, 20.0, 1.0
 """Metres: where the ground is looked for, and how finely."""
 _MIN_CELLS = 30
+_MAX_RANGE = 500.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ class ScanFacts:
         distance = np.hypot(xyz[:, 0], xyz[:, 1])
         elevation = np.degrees(np.arctan2(xyz[:, 2], distance))
         turn = np.unique(np.floor(np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0])) / 2))
-        cells = np.unique(np.floor(xyz[distance < 500] / grid_size).astype(np.int64), axis=0)
+        x, y, z = (
+            np.floor(xyz[np.abs(xyz).max(axis=1, initial=0) < _MAX_RANGE] / grid_size).astype(int).T
+        )
         some = len(xyz) > 0
         return cls(
             frame_id=scan.frame,
@@ -115,7 +118,7 @@ class ScanFacts:
             elevation=_ends(elevation, (0.5, 99.5)) if some else (0.0, 0.0),
             azimuth=min(len(turn) / 180, 1.0),
             reach=float(np.percentile(distance, 95)) if some else 0.0,
-            voxels=len(cells),
+            voxels=len(np.unique((x << 42) + (y << 21) + z)),
             ground=find_ground(xyz),
         )
 

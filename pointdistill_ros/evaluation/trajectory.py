@@ -66,10 +66,10 @@ class Trajectory:
         """The pose at a time, None where it is not known."""
         times = self.times_ns
         after = int(np.searchsorted(times, time_ns))
-        for near in (after, after - 1):
-            if 0 <= near < len(times) and abs(int(times[near]) - time_ns) <= TOLERANCE_NS:
-                return pose_of(self.positions[near], self.rotations[near])
         if after in (0, len(times)) or times[after] - times[after - 1] > MAX_GAP_NS:
+            for near in (after, after - 1):
+                if 0 <= near < len(times) and abs(int(times[near]) - time_ns) <= TOLERANCE_NS:
+                    return pose_of(self.positions[near], self.rotations[near])
             return None
         share = float(time_ns - times[after - 1]) / float(times[after] - times[after - 1])
         position = (1 - share) * self.positions[after - 1] + share * self.positions[after]
@@ -173,7 +173,7 @@ def _slerp(
     cosine = float(first @ second)
     if cosine < 0:  # the other of the two quaternions of this rotation is nearer
         second, cosine = -second, -cosine
-    if cosine > 0.9995:
+    if cosine > 1 - 1e-9:
         mixed = (1 - share) * first + share * second
     else:
         angle = np.arccos(cosine)
