@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pointdistill_ros.config import parse_config
-from pointdistill_ros.errors import CheckpointError, PointDistillError
+from pointdistill_ros.errors import CheckpointError, ConfigError, PointDistillError
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.model.ptv3 import PTv3, PTv3Config
@@ -42,6 +42,12 @@ class IntensityStatistics:
     """95 % quantile."""
     missing: float | None = None
     """What training fed where a scan has no intensity; None = the network needs intensity."""
+    used: bool = True
+    """False: training fed ``missing`` for every point, and so does whoever uses the network."""
+
+    def __post_init__(self) -> None:
+        if not self.used and self.missing is None:
+            raise ConfigError("a network that uses no intensity says what it is fed: missing")
 
 
 @dataclass(frozen=True)

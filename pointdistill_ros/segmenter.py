@@ -194,9 +194,9 @@ class Segmenter:
     def intensity(self, scan: LidarScan) -> NDArray[np.float32]:
         """[N] finite intensities; missing ones as in training. Raises ScanError."""
         missing = self.meta.intensity.missing
-        if scan.intensity is None:
-            if missing is None:
-                raise ScanError(f"network {self.model_id} needs intensity, the scan has none")
+        if scan.intensity is None and missing is None:
+            raise ScanError(f"network {self.model_id} needs intensity, the scan has none")
+        if scan.intensity is None or not self.meta.intensity.used:
             return np.full(len(scan), missing, np.float32)
         warning = self.intensity_warning(scan.intensity)
         if warning and not self._warned_intensity:
@@ -210,10 +210,11 @@ class Segmenter:
 
     def intensity_warning(self, intensity: NDArray[np.float32]) -> str | None:
         """One sentence where the median intensity lies outside the training quantiles."""
+        known = self.meta.intensity
         finite = intensity[np.isfinite(intensity)]
-        if len(finite) == 0:
+        if len(finite) == 0 or not known.used:
             return None
-        known, median = self.meta.intensity, float(np.median(finite))
+        median = float(np.median(finite))
         if known.low <= median <= known.high:
             return None
         return (

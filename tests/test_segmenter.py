@@ -113,6 +113,17 @@ def test_missing_intensity_is_filled_as_trained_or_refused(segmenter):
         strict(without)
 
 
+def test_a_network_without_intensity_does_not_look_at_it(segmenter, caplog):
+    scan = street()
+    blind = Segmenter(tiny_network(), tiny_meta(used=False))
+    loud = LidarScan.from_arrays(scan.xyz, scan.intensity * 255)
+    without = LidarScan.from_arrays(scan.xyz)
+    with caplog.at_level(logging.WARNING):
+        assert same(blind(scan), blind(loud)) and same(blind(scan), blind(without))
+    assert not caplog.records
+    assert same(blind(scan), segmenter(without)) and not same(blind(scan), segmenter(scan))
+
+
 def test_a_wrong_intensity_scale_warns_once(caplog):
     segmenter = Segmenter(tiny_network(), tiny_meta())
     scan = street()

@@ -28,12 +28,14 @@ def tiny_network(seed: int = 0, **changes) -> PTv3:
     return PTv3(tiny_config(**changes)).eval()
 
 
-def tiny_meta(config: PTv3Config | None = None, missing: float | None = 0.0) -> CheckpointMeta:
+def tiny_meta(
+    config: PTv3Config | None = None, missing: float | None = 0.0, used: bool = True
+) -> CheckpointMeta:
     return CheckpointMeta(
         model_id="tiny",
         config=config or tiny_config(),
         label_set=LabelSet.named("semantic-kitti"),
         grid_size=0.2,
-        intensity=IntensityStatistics(low=0.01, median=0.3, high=0.6, missing=missing),
+        intensity=IntensityStatistics(low=0.01, median=0.3, high=0.6, missing=missing, used=used),
         training={"data": "none"},
     )

@@ -98,6 +98,9 @@ def _expects(meta: CheckpointMeta, sources: Sequence[DataLicence]) -> Iterator[s
         f"moved it by up to {moved:g} m and tilted it by up to {tilt:g}°); shift z where yours "
         "is mounted otherwise"
     )
+    if not meta.intensity.used:
+        yield "- no intensity: it was trained without, and that of your scans is not looked at"
+        return
     if meta.intensity.missing is None:
         without = "it needs intensity"
     else:

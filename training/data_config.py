@@ -77,7 +77,7 @@ class AugmentConfig:
     intensity_noise: float = 0.0
     """Standard deviation of the noise per point."""
     intensity_drop: float = 0.1
-    """Chance of a sample without intensity (all 0)."""
+    """Chance of a sample without intensity (all 0); 1 = the network never uses it."""
     beam_drop: float = 0.2
     """Chance of losing half or two thirds of a scan's beams."""
     point_drop: float = 0.2
@@ -129,6 +129,11 @@ class AugmentConfig:
     """… objects of these classes …"""
     place_on: tuple[str, ...] = ("road", "parking", "sidewalk", "other-ground")
     """… on ground of these, and of unions of them."""
+
+    @property
+    def uses_intensity(self) -> bool:
+        """Whether any sample keeps its intensity."""
+        return self.intensity_drop < 1
 
     def whole(self) -> AugmentConfig:
         """The same without what changes the scene: single scans in full range, as seen."""

@@ -8,6 +8,7 @@ generalises. Where the recipe asks for it, simulated streets that the run never 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,6 +73,8 @@ class Monitor:
 def whole_scan(points: LabelledPoints, model: PTv3Config, config: TrainConfig, head: str) -> Batch:
     """One scan as evaluation sees it: no augmentation, no cropping but to the range."""
     points = crop_range(points, config.max_range)
+    if not config.augment.uses_intensity:
+        points = replace(points, intensity=np.zeros_like(points.intensity))
     return collate([points], model, config.grid_size, config.max_voxels, None, head)
 
 

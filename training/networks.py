@@ -82,7 +82,8 @@ class Release:
         low, median, high = (float(q) for q in np.quantile(values, [0.05, 0.5, 0.95]))
         # scans without intensity are fed what drop-out trained on
         missing = 0.0 if config.augment.intensity_drop else None
-        self.intensity = IntensityStatistics(low, median, high, missing)
+        used = config.augment.uses_intensity
+        self.intensity = IntensityStatistics(low, median, high, missing, used)
 
     def store(self, network: nn.Module, facts: dict[str, Any]) -> None:
         """Write all files; ``facts`` (steps, seconds, scores) go into their headers."""
