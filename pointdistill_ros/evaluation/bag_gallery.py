@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from pointdistill_ros.evaluation.bag_run import BagRun
 
 WORST, BEST = 3, 1
-_SIZE = 440
-_MAP_SIZE, _MAP_FRAMES, _MAP_REACH = 900, 400, 40.0
+SIZE, MAP_SIZE = 440, 900
+"""Pixels of the pictures."""
+_MAP_FRAMES, _MAP_REACH = 400, 40.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _exhibit(
     student = labels[STUDENT]
 
     def painted(colours: NDArray[np.uint8], order: NDArray[np.bool_] | None = None) -> str:
-        return data_uri(paint_from_above(xyz, colours, REACH, _SIZE, order))
+        return data_uri(paint_from_above(xyz, colours, REACH, SIZE, order))
 
     images = [(STUDENT, painted(class_colours(student, evaluation.set_of(STUDENT))))]
     record = evaluation.records[index]
@@ -199,9 +200,9 @@ class _Canvas:
     """A square of the ground."""
 
     def __init__(self, corner: NDArray[np.float64], metres: float) -> None:
-        self._corner, self._scale = corner, _MAP_SIZE / metres
-        self._image = np.full((_MAP_SIZE, _MAP_SIZE, 3), EMPTY, np.uint8)
-        self._height = np.full((_MAP_SIZE, _MAP_SIZE), -np.inf)
+        self._corner, self._scale = corner, MAP_SIZE / metres
+        self._image = np.full((MAP_SIZE, MAP_SIZE, 3), EMPTY, np.uint8)
+        self._height = np.full((MAP_SIZE, MAP_SIZE), -np.inf)
 
     def paint(
         self, xyz: NDArray[np.float64], colours: NDArray[np.uint8], *, keep: bool = False
@@ -222,11 +223,11 @@ class _Canvas:
 
     def finished(self, track: NDArray[np.float64]) -> str:
         """A PNG as data URI with the way [K, 2] that the sensor took."""
-        fine = np.linspace(0, len(track) - 1, 4 * _MAP_SIZE)
+        fine = np.linspace(0, len(track) - 1, 4 * MAP_SIZE)
         way = np.column_stack([np.interp(fine, np.arange(len(track)), t) for t in track.T])
         column, row, _ = self._pixels(way)
         for dx, dy in ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1)):
-            x, y = np.clip(column + dx, 0, _MAP_SIZE - 1), np.clip(row + dy, 0, _MAP_SIZE - 1)
+            x, y = np.clip(column + dx, 0, MAP_SIZE - 1), np.clip(row + dy, 0, MAP_SIZE - 1)
             self._image[y, x] = (255, 255, 255)
         return data_uri(self._image)
 
@@ -234,6 +235,6 @@ class _Canvas:
         self, xy: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         place = np.floor((xy - self._corner) * self._scale)
-        inside = np.asarray(((place >= 0) & (place < _MAP_SIZE)).all(axis=1))
+        inside = np.asarray(((place >= 0) & (place < MAP_SIZE)).all(axis=1))
         column, row = place[inside].astype(np.int64).T  # [K] each
-        return column, _MAP_SIZE - 1 - row, inside
+        return column, MAP_SIZE - 1 - row, inside

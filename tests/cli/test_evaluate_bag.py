@@ -67,6 +67,8 @@ def evaluate(monkeypatch, capsys):
         return networks[-1]
 
     monkeypatch.setattr(command, "load_network", load)
+    for size in ("SIZE", "MAP_SIZE"):  # pictures are most of the time
+        monkeypatch.setattr(f"pointdistill_ros.evaluation.bag_gallery.{size}", 60)
 
     def run(*arguments):
         networks.clear()
@@ -241,6 +243,17 @@ def test_refusals_are_one_line_that_names_the_cause(evaluate, tmp_path, make, op
 def test_output_must_be_a_folder(evaluate, drive):
     code, _, err = evaluate(drive, "-o", drive)
     assert code == 2 and "is a file" in err
+
+
+def test_recording_for_the_viewer(evaluate, tmp_path):
+    pytest.importorskip("rerun")
+    bag = write_drive(tmp_path / "a.mcap", 8, 300)
+    code, _, err = evaluate(bag, "-o", tmp_path / "out", "--teacher", "t", "--rerun")
+    assert code == 0, err
+    file = tmp_path / "out" / "recording.rrd"
+    assert file.read_bytes()[:3] == b"RRF"
+    assert file.stat().st_size > 8 * 2 * 300 * 12 / 2  # clouds of both, compressed
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 def test_missing_extras_say_what_to_install(evaluate, drive, tmp_path, monkeypatch):

@@ -51,6 +51,8 @@ def files(tmp_path_factory):
 
 
 def run(monkeypatch, *arguments):
+    for size in ("SIZE", "MAP_SIZE"):
+        monkeypatch.setattr(f"pointdistill_ros.evaluation.bag_gallery.{size}", 60)
     monkeypatch.setattr(sys, "argv", ["pointdistill", "evaluate-bag", *map(str, arguments)])
     main_code = 0
     try:

@@ -200,12 +200,8 @@ def browser():
     return found
 
 
-def test_a_browser_renders_and_sorts_it_without_an_error(browser, tmp_path):
-    path = tmp_path / "report.html"
-    write_report(evaluation(), [picture()], path)
-    assert path.stat().st_size < 5_000_000
-    page = path.read_text()
-    path.write_text(page.replace("<head>", WATCH).replace("</body>", PROBE + "</body>"))
+def open_page(browser, path):
+    """What the script of a page says of it, after a browser has run it."""
     run = subprocess.run(
         [
             browser,
@@ -213,7 +209,7 @@ def test_a_browser_renders_and_sorts_it_without_an_error(browser, tmp_path):
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
-            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--user-data-dir={path.parent / 'profile'}",
             "--window-size=1200,900",
             "--timeout=20000",
             "--dump-dom",
@@ -225,7 +221,16 @@ def test_a_browser_renders_and_sorts_it_without_an_error(browser, tmp_path):
         check=False,
     )
     assert '<pre id="answer">' in run.stdout, run.stderr[-2000:]
-    answer = json.loads(run.stdout.split('<pre id="answer">')[1].split("</pre>")[0])
+    return json.loads(run.stdout.split('<pre id="answer">')[1].split("</pre>")[0])
+
+
+def test_a_browser_renders_and_sorts_it_without_an_error(browser, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(evaluation(), [picture()], path)
+    assert path.stat().st_size < 5_000_000
+    page = path.read_text()
+    path.write_text(page.replace("<head>", WATCH).replace("</body>", PROBE + "</body>"))
+    answer = open_page(browser, path)
     assert answer["problems"] == []
     assert answer["byName"] == sorted(answer["before"]) != answer["before"]
     assert answer["byPoints"] == sorted(answer["rising"], reverse=True) != answer["rising"]
