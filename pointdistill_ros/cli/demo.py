@@ -255,7 +255,11 @@ def _run(
     from pointdistill_ros.nodes.process import INPUT, OUTPUT, student_process
 
     settings = PlaySettings(
-        rate=rate, result_topic=OUTPUT, step=not live, result_timeout=RESULT_TIMEOUT
+        rate=rate,
+        subscribers=1 if models[1] == NONE else 2,
+        result_topic=OUTPUT,
+        step=not live,
+        result_timeout=RESULT_TIMEOUT,
     )
     labelled = output / "labelled.mcap"
     with (

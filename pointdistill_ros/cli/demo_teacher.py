@@ -20,6 +20,8 @@ NONE = "none"
 DEFAULT_TEACHER = NONE
 """The shipped teacher of `pointdistill demo`; none while none is shipped."""
 
+START_TIMEOUT = 30.0
+"""Seconds that the comparison node gets to know both sides."""
 FIRST_TIMEOUT = 60.0
 """Seconds that the teacher gets for its first cloud after the last one was played."""
 
@@ -68,6 +70,7 @@ def teacher_beside(
         stack.enter_context(teacher_process(teacher, output / "teacher.log"))
         stack.enter_context(comparison_process(output / "comparison.log", clouds))
         listener = stack.enter_context(ComparisonListener())
+        listener.wait_for_sides(START_TIMEOUT)  # else the first clouds are not compared
         beside.listener = listener
         yield beside
         listener.wait_for_last(FIRST_TIMEOUT)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -23,7 +24,8 @@ from pointdistill_ros.nodes.comparison_messages import (
     comparison_fields,
     comparison_type,
 )
-from pointdistill_ros.nodes.process import DISAGREEMENT, WINDOW
+from pointdistill_ros.nodes.pairing import SIDES
+from pointdistill_ros.nodes.process import COMPARISON, DISAGREEMENT, WINDOW
 from pointdistill_ros.nodes.transport import prepare_transport
 
 POLL = 0.1
@@ -38,6 +40,7 @@ class ComparisonListener:
         self.disagreement: np.ndarray[Any, np.dtype[np.void]] | None = None
         """[D] of ``comparison_messages.DISAGREEMENT``: the last cloud's disagreeing points."""
         self._heard = 0.0
+        self._introduced: set[str] = set()
         self._ending = threading.Event()
 
     def __enter__(self) -> ComparisonListener:
@@ -50,6 +53,7 @@ class ComparisonListener:
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._node.create_subscription(comparison_type(), WINDOW, self._take_window, latched)
         self._node.create_subscription(PointCloud2, DISAGREEMENT, self._take_points, 5)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._take_health, 20)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="listener", daemon=True)
@@ -68,6 +72,15 @@ class ComparisonListener:
         self._node.destroy_node()
         self._context.try_shutdown()
 
+    def wait_for_sides(self, timeout: float) -> bool:
+        """Wait until the comparison node knows student and teacher; False if it never does."""
+        until = time.monotonic() + timeout
+        while len(self._introduced) < len(SIDES):
+            if time.monotonic() > until:
+                return False
+            time.sleep(POLL)
+        return True
+
     def wait_for_last(self, first: float) -> None:
         """Wait until the teacher, who is behind, is done; ``first``: seconds for its first cloud.
 
@@ -85,6 +98,13 @@ class ComparisonListener:
     def _spin(self) -> None:
         while not self._ending.is_set():
             self._executor.spin_once(timeout_sec=POLL)
+
+    def _take_health(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            node, _, side = status.name.partition(": ")
+            known = any(entry.key == "model" for entry in status.values)
+            if node == COMPARISON and side in SIDES and known:
+                self._introduced.add(side)
 
     def _take_window(self, message: Any) -> None:
         self.window, self._heard = comparison_fields(message), time.monotonic()

@@ -8,17 +8,22 @@
 
 The priority is that of the model thread, not of the process: the threads of DDS hold locks in
 shared memory that other processes wait for, and a thread that never gets a CPU never lets go.
+Linux weighs priorities only among the processes of one session where it groups tasks by session
+(kernel.sched_autogroup_enabled): start student and teacher from one launch file or one shell.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 
 from pointdistill_ros.config import PaceConfig
 
 LOW, IDLE = 10, 19
 """Nice values."""
+_GROUPING = Path("/proc/sys/kernel/sched_autogroup_enabled")
+_GROUP = Path("/proc/self/autogroup")
 
 
 class EveryNth:
@@ -49,7 +54,7 @@ def set_priority(pace: PaceConfig) -> tuple[str, str]:
     asked for; empty where it did not.
     """
     if pace.priority == "normal":
-        return "normal", ""
+        return f"normal{_scope()}", ""
     policy, nice = (os.SCHED_BATCH, LOW) if pace.priority == "low" else (os.SCHED_IDLE, IDLE)
     got, reasons = [], []
     thread = threading.get_native_id()
@@ -64,4 +69,14 @@ def set_priority(pace: PaceConfig) -> tuple[str, str]:
         got.append(f"nice {os.getpriority(os.PRIO_PROCESS, thread)}")
     except OSError as error:
         reasons.append(f"nice: {error.strerror}")
-    return f"{pace.priority}: {', '.join(got) or 'refused'}", "; ".join(reasons)
+    return f"{pace.priority}: {', '.join(got) or 'refused'}{_scope()}", "; ".join(reasons)
+
+
+def _scope() -> str:
+    """Among which processes the priority counts; empty where that is all of this machine."""
+    try:
+        grouped = _GROUPING.read_text().strip() == "1"
+        group = _GROUP.read_text().split()[0].lstrip("/") if grouped else ""
+    except (OSError, IndexError):
+        return ""
+    return f", within {group}" if group else ""

@@ -57,7 +57,9 @@ class PlaySettings:
     duration: float | None = None
     """Seconds of the bag to play; None = to the end."""
     wait: float = 10.0
-    """Seconds to wait for a subscriber to any of the clouds, and for the result's publisher."""
+    """Seconds to wait for subscribers to any of the clouds, and for the result's publisher."""
+    subscribers: int = 1
+    """How many to wait for."""
     result_topic: str | None = None
     """Where the results of the clouds are published; None = nobody waits for any."""
     step: bool = True
@@ -250,9 +252,10 @@ class _Player:
         until = time.monotonic() + self._settings.wait
         topic = self._settings.result_topic
         while True:
-            heard = {n for n, p in self._publishers.items() if p.get_subscription_count()}
-            self.report.unheard = [self._wire[name] for name in self._wire if name not in heard]
-            ready = bool(heard & (self._clouds or set(self._wire)))
+            heard = {n: p.get_subscription_count() for n, p in self._publishers.items()}
+            self.report.unheard = [self._wire[name] for name in self._wire if not heard[name]]
+            awaited = self._clouds or set(self._wire)
+            ready = max(heard[name] for name in awaited) >= self._settings.subscribers
             if topic and not self._node.count_publishers(self._result.topic_name):
                 ready = False
             if ready or time.monotonic() > until:

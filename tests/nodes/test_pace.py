@@ -122,10 +122,22 @@ def test_the_model_thread_and_what_it_starts_get_the_priority_and_nobody_else(
     assert observe() == before
 
 
+def test_it_is_told_among_whom_a_priority_counts(monkeypatch, tmp_path):
+    grouping, group = tmp_path / "grouping", tmp_path / "group"
+    monkeypatch.setattr(pace, "_GROUPING", grouping)
+    monkeypatch.setattr(pace, "_GROUP", group)
+    assert set_priority(PaceConfig()) == ("normal", "")
+    grouping.write_text("1\n")
+    group.write_text("/autogroup-25 nice 0\n")
+    assert set_priority(PaceConfig()) == ("normal, within autogroup-25", "")
+    grouping.write_text("0\n")
+    assert set_priority(PaceConfig()) == ("normal", "")
+
+
 def test_normal_changes_nothing(monkeypatch):
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: pytest.fail("changed"))
     monkeypatch.setattr(os, "setpriority", lambda *_: pytest.fail("changed"))
-    assert set_priority(PaceConfig()) == ("normal", "")
+    assert set_priority(PaceConfig())[0].startswith("normal")
 
 
 def test_what_the_system_refuses_is_told(monkeypatch):
