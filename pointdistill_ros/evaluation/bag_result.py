@@ -30,7 +30,7 @@ from pointdistill_ros.labels import LabelSet
 
 FORMAT = 1
 PERCENTS = (50, 90, 99, 100)
-_STEPS = ("decode", "geometry", "network", "points", "encode", "total", TEACHER)
+_STEPS = ("decode", "geometry", "network", "points", "encode", "total", "cpu", TEACHER)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ class FrameRecord:
     entropy: float = 0.0
     voxels: int = 0
     milliseconds: Mapping[str, float] = field(default_factory=dict)
-    """Per step; ``total`` is from a cloud to its labelled form, ``teacher`` stands apart."""
+    """Per step; ``total`` is from a cloud to its labelled form, ``cpu`` the time that all threads
+    together computed for it, ``teacher`` stands apart."""
     agreement: Agreement | None = None
     """Of teacher (rows) and student (columns)."""
     scores: Mapping[str, ScanTally] = field(default_factory=dict)

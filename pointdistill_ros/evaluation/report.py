@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def render(evaluation: Evaluation, exhibits: Sequence[Exhibit] = ()) -> str:
     )
 
 
+@cache
 def environment() -> Environment:
     """Where templates of pages are, and what they may use."""
     found = Environment(

@@ -130,7 +130,7 @@ def test_student_teacher_labels_stability_and_latency(evaluate, drive, tmp_path)
     assert "car" not in found["stability"]["truth"]["classes"]
     assert found["ego_motion"]["source"] == "tf, lidar in odom"
     timing = json.loads((tmp_path / "report.json").read_text())["timing"]
-    assert set(timing["milliseconds"]) == {"decode", "network", "encode", "total", "teacher"}
+    assert set(timing["milliseconds"]) == {"decode", "network", "encode", "total", "cpu", "teacher"}
     assert timing["live"]["labelled"] == 12
     for part in ("agreement with teacher", "tf, lidar in odom", "12 of 12 frames", found["sha256"]):
         assert part in text
