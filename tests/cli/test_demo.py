@@ -127,7 +127,7 @@ def test_a_lost_cloud_is_counted_and_fails_the_demo(tmp_path, tiny, monkeypatch)
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(300)  # three processes start one after the other
+@pytest.mark.timeout(600)  # three processes start one after the other
 def test_a_teacher_beside_is_compared_and_the_figures_are_right(
     tmp_path, tiny, sequence, monkeypatch
 ):

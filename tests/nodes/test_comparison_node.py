@@ -221,9 +221,7 @@ def test_a_bad_override_is_one_line(start_node):
     assert line.startswith("comparison_node: parameter window.clouds")
 
 
-def test_the_teacher_may_die_and_come_back_and_the_student_does_not_notice(
-    bench, start_node, cloud
-):
+def test_teacher_and_comparison_may_die_and_the_student_does_not_notice(bench, start_node, cloud):
     """Real nodes on both sides; every cloud gets the student's labels whatever the teacher does."""
     from sensor_msgs.msg import PointCloud2
 
@@ -238,7 +236,7 @@ def test_the_teacher_may_die_and_come_back_and_the_student_does_not_notice(
 
     start_node(*every, "-r", "__node:=student")
     teacher = start_teacher()
-    start_node(
+    comparison = start_node(
         *("--ros-args", *RELIABLE, "-p", "diagnostics.teacher_silent_after:=0.5"), program=PROGRAM
     )
     bench.listen(PointCloud2, "/student/labeled_points")
@@ -279,3 +277,7 @@ def test_the_teacher_may_die_and_come_back_and_the_student_does_not_notice(
         if len(bench.got[EACH]) > end:
             break
     assert len(bench.got[EACH]) > end
+
+    comparison.kill()
+    for _ in range(5):
+        send()
