@@ -16,7 +16,7 @@ from pointdistill_ros.errors import InputError
 from pointdistill_ros.evaluation.bag_check import Reference, check_bag
 from pointdistill_ros.evaluation.bag_frames import BagFrames, FrameIndex
 from pointdistill_ros.evaluation.bag_labelling import STUDENT, TEACHER, TRUTH, LabellingJob
-from pointdistill_ros.evaluation.bag_result import BagEvaluation, Network
+from pointdistill_ros.evaluation.bag_result import FORMAT, BagEvaluation, Network
 from pointdistill_ros.evaluation.bag_temporal import FrameStability, StabilityJob, partners
 from pointdistill_ros.evaluation.bag_truth import Truth
 from pointdistill_ros.evaluation.block_pool import run_blocks
@@ -63,6 +63,7 @@ class BagRun:
     def _measured(self) -> dict[str, Any]:
         """All that decides the labels of a frame and what is counted about them."""
         return {
+            "format": FORMAT,
             "bag": self.index.fingerprint,
             "options": asdict(self.options),
             "networks": {name: (n.sha256, n.engine) for name, n in self.networks.items()},
