@@ -35,6 +35,8 @@ WARM_UP = 5
 """Clouds before each measurement."""
 FRAMES = 10
 """Different clouds, sent in turn."""
+PATIENCE = 120.0
+"""Seconds that nodes get to find each other."""
 LOAD = 0.6
 """Of the period, what the student alone takes where no rate is given."""
 
@@ -74,6 +76,16 @@ class Bench:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
+
+    def wait_for(self, labellers: int) -> None:
+        """Until so many nodes hear our clouds and we hear the student's statistics."""
+        until = time.monotonic() + PATIENCE
+        student = self.stats["segmentation_node"]
+        student.clear()
+        while self._publisher.get_subscription_count() < labellers or not student:
+            if time.monotonic() > until:
+                raise SystemExit(f"no answer from the student within {PATIENCE:g} s")
+            self.send(1, 0.5)
 
     def measure(self, count: int, period: float) -> dict[str, Any]:
         """Figures of ``count`` clouds, after some that warm up."""
@@ -174,10 +186,10 @@ def main() -> int:
         teacher = options.teacher or random_teacher(folder)
         bench = Bench(clouds_of(options.lidar))
         stack.enter_context(student_process(options.student, folder / "student.log", timeout=300))
-        bench.spin(1.0)
+        bench.wait_for(1)
         period = 1 / options.hz if options.hz else 0.0
         if not period:
-            bench.send(WARM_UP, 2.0)
+            bench.send(WARM_UP, 1.0)
             work = [one.total_ms for one in bench.stats["segmentation_node"]]
             period = max(1e-3 * float(np.median(work)) / LOAD, 0.1)
         print(f"{len(os.sched_getaffinity(0))} CPUs, {1 / period:.2f} Hz, {options.clouds} clouds")
@@ -196,7 +208,7 @@ def main() -> int:
                         timeout=600,
                     )
                     phase.enter_context(node)
-                    bench.spin(1.0)
+                    bench.wait_for(2)
                 figures[name] = found = bench.measure(options.clouds, period)
             ratio = found["age_ms"][1] / figures["alone"]["age_ms"][1]
             print(

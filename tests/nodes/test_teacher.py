@@ -36,7 +36,7 @@ def test_the_teacher_takes_every_kth_cloud_and_tells_its_priority(client, start_
             points.publish(cloud(10 + number, stamp=(5, number)))
             client.until(lambda count=count: len(client.got[labels]) == count)
 
-    client.until(lambda: values("input").get("publishers") == "1")
+    client.until(lambda: values("input").get("publishers") == "1", timeout=60)
     client.until(lambda: client.node.count_publishers(labels) and points.get_subscription_count())
     client.spin(0.2)
     send(range(7), {0, 3, 6})
