@@ -78,15 +78,14 @@ def test_a_run_with_everything_ends_in_the_student_alone(folder, tmp_path):
         sweeps=TeacherSweeps(count=2),
         camera=CameraTerms(),
         weighting="learned",
-        steps=4,
-        accumulate=2,
+        steps=5,
     )
     path = train_run(config, places(folder, tmp_path), distillation)
     assert set(load_checkpoint(path)[0].state_dict()) == set(
         PTv3(load_config(PTv3Config, config_path("models/student.yaml"))).state_dict()
     )
     found = [line for line in lines(tmp_path) if "loss" in line]
-    assert len(found) == 4 and all(np.isfinite(line["loss"]) for line in found)
+    assert len(found) == 5 and all(np.isfinite(line["loss"]) for line in found)
     for name in ("soft_targets", "topology", "camera_scores", "camera_features"):
         assert any(line.get(name, 0) > 0 for line in found), name
     start = json.loads((tmp_path / "starts.jsonl").read_text())
@@ -94,7 +93,7 @@ def test_a_run_with_everything_ends_in_the_student_alone(folder, tmp_path):
 
 
 def test_a_teacher_of_still_scans_is_asked_once_about_each(folder, tmp_path, monkeypatch):
-    config = replace(RUN, augment=AS_THEY_ARE, cache_answers=True, steps=6)
+    config = replace(RUN, augment=AS_THEY_ARE, cache_answers=True)
     place = places(folder, tmp_path)
     path = train_run(config, place, distillation)
     files = sorted((tmp_path / "cache" / "answers").rglob("*.safetensors"))
