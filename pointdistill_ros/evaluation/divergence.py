@@ -19,7 +19,7 @@ def of_distributions(first: NDArray[np.floating], second: NDArray[np.floating]) 
     """[N] divergence of distributions [N, C], each row of which sums to 1."""
     middle = _entropy((first + second) / 2).sum(axis=1)
     own = _entropy(first).sum(axis=1) + _entropy(second).sum(axis=1)
-    return np.clip(middle - own / 2, 0.0, 1.0).astype(np.float64)
+    return np.asarray(np.clip(middle - own / 2, 0.0, 1.0), np.float64)
 
 
 def of_tops(
@@ -43,7 +43,7 @@ def of_tops(
     middle[apart] = _entropy((a + v) / 2) + _entropy((u + b) / 2)
     middle[apart] += max(num_classes - 2, 0) * _entropy((u + v) / 2)
     own = _entropy(p) + _entropy(q) + others * (_entropy(x) + _entropy(y))
-    return np.clip(middle - own / 2, 0.0, 1.0)
+    return np.asarray(np.clip(middle - own / 2, 0.0, 1.0))
 
 
 def _entropy(p: NDArray[np.floating]) -> NDArray[Any]:
