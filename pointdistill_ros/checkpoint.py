@@ -23,7 +23,7 @@ from pointdistill_ros.errors import CheckpointError, ConfigError, PointDistillEr
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.model.ptv3 import PTv3, PTv3Config
-from pointdistill_ros.resources import weights_path
+from pointdistill_ros.resources import shipped_weights, weights_path
 
 _FORMAT = 1
 
@@ -98,9 +98,9 @@ def find_weights(name_or_path: str | Path) -> Path:
         return path
     shipped = weights_path(str(name_or_path))
     if not shipped.is_file():
-        known = sorted(p.stem for p in shipped.parent.glob("*.safetensors"))
+        known = ", ".join(shipped_weights()) or "none"
         raise CheckpointError(
-            f"no shipped network {str(name_or_path)!r} (shipped: {', '.join(known) or 'none'}); "
+            f"no shipped network {str(name_or_path)!r} (shipped: {known}); "
             "give the path of a .safetensors checkpoint"
         )
     return shipped

@@ -28,3 +28,8 @@ def config_path(relative: str) -> Path:
 def weights_path(name: str) -> Path:
     """Path of a shipped network, e.g. ``student``; the file may not exist."""
     return _PACKAGE / "weights" / f"{name}.safetensors"
+
+
+def shipped_weights() -> list[str]:
+    """Names of the shipped networks, sorted."""
+    return sorted(path.stem for path in (_PACKAGE / "weights").glob("*.safetensors"))

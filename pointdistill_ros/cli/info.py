@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata, util
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +16,8 @@ import typer
 
 from pointdistill_ros.errors import PointDistillError
 
+NETWORKS = ("student", "teacher-cpu", "teacher")
+"""Files of config/models/: the paper's, and a teacher for machines without a GPU."""
 CLASS_COUNTS = (16, 19, 22)
 """Heads of nuScenes, SemanticKITTI and Waymo."""
 _CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd")
@@ -57,24 +61,30 @@ def info(
 def _report() -> tuple[dict[str, Any], list[str]]:
     from pointdistill_ros import __version__
     from pointdistill_ros.nodes.environment import ros_environment
+    from pointdistill_ros.resources import shipped_weights
 
     ros = ros_environment()
     problems = list(ros.problems)
     report: dict[str, Any] = {"version": __version__, "networks": {}, "weights": {}}
-    for name in ("student", "teacher"):
-        _describe(name, report, problems)
-    if report["weights"].get("student", "") is None:
+    for name in NETWORKS:
+        with _noted(name, problems):
+            report["networks"][name] = {n: count_parameters(name, n) for n in CLASS_COUNTS}
+    for name in shipped_weights():
+        with _noted(f"weights: {name}", problems):
+            report["weights"][name] = _weights(name)
+    if "student" not in shipped_weights():
         problems.append("the weights of the student are missing from this installation")
     report["environment"] = _machine(problems) | ros.facts
     return report, problems
 
 
-def _describe(name: str, report: dict[str, Any], problems: list[str]) -> None:
+@contextmanager
+def _noted(what: str, problems: list[str]) -> Iterator[None]:
+    """A failure inside is one more problem."""
     try:
-        report["networks"][name] = {n: count_parameters(name, n) for n in CLASS_COUNTS}
-        report["weights"][name] = _weights(name)
+        yield
     except (ImportError, OSError, PointDistillError) as error:
-        problems.append(f"{name}: {error}")
+        problems.append(f"{what}: {error}")
 
 
 def count_parameters(name: str, num_classes: int) -> int:
@@ -93,13 +103,11 @@ def count_parameters(name: str, num_classes: int) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _weights(name: str) -> dict[str, Any] | None:
-    """What the shipped checkpoint says of itself; None where there is none."""
+def _weights(name: str) -> dict[str, Any]:
+    """What a shipped checkpoint says of itself."""
     from pointdistill_ros.resources import weights_path
     from pointdistill_ros.segmenter import Segmenter
 
-    if not weights_path(name).exists():
-        return None
     segmenter = Segmenter.load(name)
     return {
         "model": segmenter.model_id,
@@ -181,9 +189,6 @@ def _print(report: dict[str, Any], problems: list[str]) -> None:
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
     for name, weights in report["weights"].items():
-        if weights is None:
-            facts.add_row(f"weights: {name}", "none shipped")
-            continue
         parameters = f"{weights['parameters']:,}".replace(",", " ")
         facts.add_row(f"weights: {name}", f"{weights['model']}, {parameters} parameters")
         facts.add_row("  device, engine", f"{weights['device']}, {weights['engine']}")

@@ -9,6 +9,7 @@ import types
 import pytest
 from typer.testing import CliRunner
 
+from pointdistill_ros import resources
 from pointdistill_ros.cli import app
 from pointdistill_ros.nodes import environment
 
@@ -43,9 +44,8 @@ def healthy(monkeypatch):
         "file": "student.safetensors",
         "sha256": "0" * 64,
     }
-    monkeypatch.setattr(
-        info_command, "_weights", lambda name: weights if name == "student" else None
-    )
+    monkeypatch.setattr(info_command, "_weights", lambda name: weights | {"model": name})
+    monkeypatch.setattr(resources, "shipped_weights", lambda: ["student", "student-free"])
     found = environment.RosEnvironment(facts={"ROS": "kilted"})
     monkeypatch.setattr(environment, "ros_environment", lambda: found)
     return found
@@ -57,11 +57,12 @@ def test_json_holds_what_the_tables_show(healthy):
     report = json.loads(result.output)
     assert report["networks"]["teacher"] == {"16": 46159312, "19": 46159507, "22": 46159702}
     assert report["weights"]["student"]["device"] == "cpu"
-    assert report["weights"]["teacher"] is None
+    assert report["weights"]["student-free"]["model"] == "student-free"
     assert report["environment"]["ROS"] == "kilted"
     assert report["problems"] == []
     table = CliRunner().invoke(app, ["info"]).output
-    for part in ("2 777 539", "46 159 507", "semantic-kitti", "cpu, torch", "kilted"):
+    parts = ("2 777 539", "46 159 507", "semantic-kitti", "cpu, torch", "kilted", "student-free")
+    for part in parts:
         assert part in table
 
 
@@ -73,7 +74,7 @@ def test_a_ros_problem_breaks_the_environment(healthy):
 
 
 def test_missing_student_weights_break_the_environment(healthy, monkeypatch):
-    monkeypatch.setattr(info_command, "_weights", lambda _: None)
+    monkeypatch.setattr(resources, "shipped_weights", list)
     result = CliRunner().invoke(app, ["info", "--json"])
     assert result.exit_code == 1
     assert json.loads(result.output)["problems"] == [
