@@ -61,6 +61,10 @@ TRAIN = [
 # The Waymo reader: Parquet files.
 WAYMO = ["pyarrow>=17"]
 
+# Bags: ego-motion from the clouds alone, and recordings for the Rerun viewer.
+ODOMETRY = ["kiss-icp>=1.2"]
+VIEWER = ["rerun-sdk>=0.41; python_version >= '3.11'"]
+
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -117,8 +121,21 @@ setup(
         "train": TRAIN,
         "waymo": WAYMO,
         "export": EXPORT,
+        "odometry": ODOMETRY,
+        "viewer": VIEWER,
         "test": [*TEST, *EXPORT],
-        "dev": [*TEST, *EXPORT, "ruff", "mypy", "import-linter", "types-PyYAML", "cmake", "ninja"],
+        "dev": [
+            *TEST,
+            *EXPORT,
+            *ODOMETRY,
+            *VIEWER,
+            "ruff",
+            "mypy",
+            "import-linter",
+            "types-PyYAML",
+            "cmake",
+            "ninja",
+        ],
     },
     # The same list as EXECUTABLES in CMakeLists.txt; tests/test_build.py compares them.
     entry_points={

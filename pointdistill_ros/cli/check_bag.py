@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pointdistill_ros.checkpoint import CheckpointMeta
-    from pointdistill_ros.evaluation.bag_check import Reference
+    from pointdistill_ros.evaluation.bags.check import Reference
 
 _WIDTH = 132
 
@@ -19,9 +19,9 @@ def check(bag: Path, topic: str | None, weights: str, as_json: bool) -> bool:
     from rich.console import Console
 
     from pointdistill_ros.checkpoint import find_weights, load_checkpoint
-    from pointdistill_ros.evaluation.bag_check import check_bag
-    from pointdistill_ros.evaluation.bag_frames import BagFrames, FrameIndex
-    from pointdistill_ros.evaluation.bag_tables import check_table
+    from pointdistill_ros.evaluation.bags.check import check_bag
+    from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
+    from pointdistill_ros.evaluation.bags.tables import check_table
 
     index = FrameIndex.of(bag, topic)
     meta = load_checkpoint(find_weights(weights))[1]
@@ -44,7 +44,7 @@ def check(bag: Path, topic: str | None, weights: str, as_json: bool) -> bool:
 
 def reference_of(meta: CheckpointMeta) -> Reference:
     """What a bag is checked against."""
-    from pointdistill_ros.evaluation.bag_check import Reference
+    from pointdistill_ros.evaluation.bags.check import Reference
 
     known = meta.intensity
     return Reference(
@@ -54,4 +54,5 @@ def reference_of(meta: CheckpointMeta) -> Reference:
         known.median,
         known.high,
         known.missing is None,
+        known.used,
     )

@@ -18,10 +18,10 @@ import typer
 from pointdistill_ros.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from pointdistill_ros.evaluation.bag_frames import FrameIndex
-    from pointdistill_ros.evaluation.bag_result import BagEvaluation, Network
-    from pointdistill_ros.evaluation.bag_run import BagRun
-    from pointdistill_ros.evaluation.bag_truth import Truth
+    from pointdistill_ros.evaluation.bags.frames import FrameIndex
+    from pointdistill_ros.evaluation.bags.result import BagEvaluation, Network
+    from pointdistill_ros.evaluation.bags.run import BagRun
+    from pointdistill_ros.evaluation.bags.truth import Truth
     from pointdistill_ros.labels import LabelSet
     from pointdistill_ros.segmenter import Segmenter
 
@@ -126,9 +126,9 @@ def evaluate_bag(
     pointdistill evaluate-bag drive/ -o out --teacher teacher.safetensors --labels /labels
     """
     from pointdistill_ros.cli.check_bag import reference_of
-    from pointdistill_ros.evaluation.bag_frames import FrameIndex
-    from pointdistill_ros.evaluation.bag_run import BagRun
-    from pointdistill_ros.evaluation.rerun_recording import require_rerun
+    from pointdistill_ros.evaluation.bags.frames import FrameIndex
+    from pointdistill_ros.evaluation.bags.rerun_recording import require_rerun
+    from pointdistill_ros.evaluation.bags.run import BagRun
     from pointdistill_ros.io.pointcloud2 import DecodeOptions
     from pointdistill_ros.labels import LabelSet
 
@@ -167,11 +167,11 @@ def evaluate_bag(
 def _report(run: BagRun, output: Path, rerun: bool) -> None:
     from rich.console import Console
 
-    from pointdistill_ros.evaluation.bag_gallery import drive_map, exhibits
-    from pointdistill_ros.evaluation.bag_report import write_bag_report
-    from pointdistill_ros.evaluation.bag_tables import tables
+    from pointdistill_ros.evaluation.bags.gallery import drive_map, exhibits
+    from pointdistill_ros.evaluation.bags.report import write_bag_report
+    from pointdistill_ros.evaluation.bags.rerun_recording import write_recording
+    from pointdistill_ros.evaluation.bags.tables import tables
     from pointdistill_ros.evaluation.progress import progress
-    from pointdistill_ros.evaluation.rerun_recording import write_recording
 
     with progress() as bar:
         evaluation = run.evaluate(bar)
@@ -233,7 +233,7 @@ def _loader(
 
 
 def _network(network: Segmenter, precision: str) -> Network:
-    from pointdistill_ros.evaluation.bag_result import Network
+    from pointdistill_ros.evaluation.bags.result import Network
 
     detail = re.sub(r", \d+ threads", "", network.engine_detail)  # labels do not depend on them
     return Network(
@@ -247,7 +247,7 @@ def _network(network: Segmenter, precision: str) -> Network:
 
 
 def _truth(labels: str | None, index: FrameIndex, label_set: LabelSet) -> Truth | None:
-    from pointdistill_ros.evaluation.bag_truth import open_truth, own_truth
+    from pointdistill_ros.evaluation.bags.truth import open_truth, own_truth
 
     if labels is not None:
         return open_truth(labels, index, label_set)

@@ -16,7 +16,7 @@ from pointdistill_ros.cli import main
 from pointdistill_ros.errors import ScanError
 from pointdistill_ros.io.bag import BagReader, BagWriter
 from pointdistill_ros.io.cloud_parts import encode_scan
-from tests.evaluation.drive import (
+from tests.evaluation.bags.drive import (
     BUILDING,
     KITTI,
     ROAD,
@@ -38,7 +38,7 @@ class Fake:
     meta = SimpleNamespace(
         model_id="student",
         grid_size=0.2,
-        intensity=SimpleNamespace(low=0.0, median=0.3, high=0.6, missing=0.0),
+        intensity=SimpleNamespace(low=0.0, median=0.3, high=0.6, missing=0.0, used=True),
     )
 
     def __init__(self, name="student"):
@@ -68,7 +68,7 @@ def evaluate(monkeypatch, capsys):
 
     monkeypatch.setattr(command, "load_network", load)
     for size in ("SIZE", "MAP_SIZE"):  # pictures are most of the time
-        monkeypatch.setattr(f"pointdistill_ros.evaluation.bag_gallery.{size}", 60)
+        monkeypatch.setattr(f"pointdistill_ros.evaluation.bags.gallery.{size}", 60)
 
     def run(*arguments):
         networks.clear()
@@ -257,7 +257,8 @@ def test_recording_for_the_viewer(evaluate, tmp_path):
 
 
 def test_missing_extras_say_what_to_install(evaluate, drive, tmp_path, monkeypatch):
-    from pointdistill_ros.evaluation import registration, rerun_recording
+    from pointdistill_ros.evaluation.bags import rerun_recording
+    from pointdistill_ros.evaluation.motion import registration
 
     monkeypatch.setattr(registration.util, "find_spec", lambda _: None)
     monkeypatch.setattr(rerun_recording.util, "find_spec", lambda _: None)

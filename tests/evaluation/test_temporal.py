@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointdistill_ros.evaluation.bag_temporal import partners
+from pointdistill_ros.evaluation.bags.stability import partners
 from pointdistill_ros.evaluation.temporal import CELL, Cells, carry, seen_by, stability
 
 CLASSES = 4

@@ -6,14 +6,14 @@ import pytest
 
 from pointdistill_ros import LidarScan
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.evaluation import ego_motion as module
-from pointdistill_ros.evaluation.bag_frames import BagFrames, FrameIndex
-from pointdistill_ros.evaluation.ego_motion import dump_motion, ego_motion, load_motion
-from pointdistill_ros.evaluation.registration import estimate, installed
-from pointdistill_ros.evaluation.tf_tree import Edge, TfTree
-from pointdistill_ros.evaluation.trajectory import Trajectory
+from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
+from pointdistill_ros.evaluation.motion import ego_motion as module
+from pointdistill_ros.evaluation.motion.ego_motion import dump_motion, ego_motion, load_motion
+from pointdistill_ros.evaluation.motion.registration import estimate, installed
+from pointdistill_ros.evaluation.motion.tf_tree import Edge, TfTree
+from pointdistill_ros.evaluation.motion.trajectory import Trajectory
 from pointdistill_ros.io.bag import BagWriter
-from tests.evaluation.drive import MOUNT, PERIOD, STAMP, pose, tf, write_drive
+from tests.evaluation.bags.drive import MOUNT, PERIOD, STAMP, pose, tf, write_drive
 
 STAMPS = [STAMP + i * PERIOD for i in range(4)]
 

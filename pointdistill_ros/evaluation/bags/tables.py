@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from pointdistill_ros.evaluation.bag_check import BagCheck
-from pointdistill_ros.evaluation.bag_labelling import STUDENT, TEACHER, TRUTH
-from pointdistill_ros.evaluation.bag_result import BagEvaluation
+from pointdistill_ros.evaluation.bags.check import BagCheck
+from pointdistill_ros.evaluation.bags.labelling import STUDENT, TEACHER, TRUTH
+from pointdistill_ros.evaluation.bags.result import BagEvaluation
 
 _STYLE = {"bad": "bold red", "doubtful": "yellow", "fits": "green"}
 
@@ -82,7 +82,7 @@ def overview_table(evaluation: BagEvaluation) -> Table:
 
 def class_table(evaluation: BagEvaluation) -> Table:
     """One row a class that occurs."""
-    from pointdistill_ros.evaluation.bag_report import class_rows
+    from pointdistill_ros.evaluation.bags.report import class_rows
 
     rows = class_rows(evaluation)
     columns = [

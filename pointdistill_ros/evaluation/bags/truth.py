@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros.errors import CloudError, InputError, LabelError
-from pointdistill_ros.evaluation.bag_frames import BagFrame, BagFrames, FrameIndex
+from pointdistill_ros.evaluation.bags.frames import BagFrame, BagFrames, FrameIndex
 from pointdistill_ros.io.bag import POINTCLOUD2, BagReader
 from pointdistill_ros.io.binfile import read_labels
 from pointdistill_ros.io.cloud_layout import CloudBytes

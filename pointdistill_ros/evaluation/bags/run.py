@@ -13,19 +13,24 @@ from typing import Any
 import numpy as np
 
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.evaluation.bag_check import Reference, check_bag
-from pointdistill_ros.evaluation.bag_frames import BagFrames, FrameIndex
-from pointdistill_ros.evaluation.bag_labelling import STUDENT, TEACHER, TRUTH, LabellingJob
-from pointdistill_ros.evaluation.bag_result import FORMAT, BagEvaluation, Network
-from pointdistill_ros.evaluation.bag_temporal import FrameStability, StabilityJob, partners
-from pointdistill_ros.evaluation.bag_truth import Truth
-from pointdistill_ros.evaluation.block_pool import run_blocks
-from pointdistill_ros.evaluation.ego_motion import EgoMotion, dump_motion, ego_motion, load_motion
+from pointdistill_ros.evaluation.bags.block_pool import run_blocks
+from pointdistill_ros.evaluation.bags.check import Reference, check_bag
+from pointdistill_ros.evaluation.bags.frame_record import FrameRecord
+from pointdistill_ros.evaluation.bags.frame_store import FrameStore
+from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
+from pointdistill_ros.evaluation.bags.labelling import STUDENT, TEACHER, TRUTH, LabellingJob
+from pointdistill_ros.evaluation.bags.result import FORMAT, BagEvaluation, Network
+from pointdistill_ros.evaluation.bags.stability import FrameStability, StabilityJob, partners
+from pointdistill_ros.evaluation.bags.truth import Truth
 from pointdistill_ros.evaluation.figures import MIN_POINTS, Figures
-from pointdistill_ros.evaluation.frame_record import FrameRecord
-from pointdistill_ros.evaluation.frame_store import FrameStore
+from pointdistill_ros.evaluation.motion.ego_motion import (
+    EgoMotion,
+    dump_motion,
+    ego_motion,
+    load_motion,
+)
+from pointdistill_ros.evaluation.motion.trajectory import Trajectory
 from pointdistill_ros.evaluation.progress import Bar
-from pointdistill_ros.evaluation.trajectory import Trajectory
 from pointdistill_ros.evaluation.walk import Labeller, shared_label_set
 from pointdistill_ros.io.pointcloud2 import DecodeOptions
 

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.evaluation.trajectory import MAX_GAP_NS, Trajectory, pose_of, read_poses
+from pointdistill_ros.evaluation.motion.trajectory import (
+    MAX_GAP_NS,
+    Trajectory,
+    pose_of,
+    read_poses,
+)
 
 NUMBERS = st.floats(-1, 1, width=32)
 ROTATIONS = st.tuples(*[NUMBERS] * 4).filter(lambda q: np.linalg.norm(q) > 0.1)

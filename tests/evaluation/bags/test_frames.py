@@ -6,12 +6,12 @@ import pytest
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from pointdistill_ros.errors import InputError, PointDistillError
-from pointdistill_ros.evaluation.bag_frames import BagFrames, FrameIndex
-from pointdistill_ros.evaluation.block_pool import run_blocks
-from pointdistill_ros.evaluation.frame_store import FrameStore
+from pointdistill_ros.evaluation.bags.block_pool import run_blocks
+from pointdistill_ros.evaluation.bags.frame_store import FrameStore
+from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
 from pointdistill_ros.io.bag import BagWriter
 from pointdistill_ros.io.cloud_parts import encode_scan
-from tests.evaluation.drive import rewrite, scan, split, write_drive
+from tests.evaluation.bags.drive import rewrite, scan, split, write_drive
 
 FORMS = [(storage, mode) for storage in StoragePlugin for mode in CompressionMode]
 FORMS.remove((StoragePlugin.SQLITE3, CompressionMode.STORAGE))  # this one does not exist

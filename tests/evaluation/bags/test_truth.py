@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.evaluation.bag_frames import BagFrames, FrameIndex
-from pointdistill_ros.evaluation.bag_truth import open_truth, own_truth, stamp_of
+from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
+from pointdistill_ros.evaluation.bags.truth import open_truth, own_truth, stamp_of
 from pointdistill_ros.io.bag import BagReader, BagWriter
 from pointdistill_ros.io.binfile import write_labels
 from pointdistill_ros.io.cloud_parts import encode_scan
-from tests.evaluation.drive import KITTI, STAMP, scan, write_drive
+from tests.evaluation.bags.drive import KITTI, STAMP, scan, write_drive
 
 FRAMES, POINTS = 5, 90
 

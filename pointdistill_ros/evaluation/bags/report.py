@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pointdistill_ros.evaluation.bag_gallery import BagExhibit, DriveMap
-from pointdistill_ros.evaluation.bag_labelling import STUDENT, TRUTH
-from pointdistill_ros.evaluation.bag_result import BagEvaluation, short
+from pointdistill_ros.evaluation.bags.gallery import BagExhibit, DriveMap
+from pointdistill_ros.evaluation.bags.labelling import STUDENT, TRUTH
+from pointdistill_ros.evaluation.bags.result import BagEvaluation, short
 from pointdistill_ros.evaluation.paint import class_colours
 from pointdistill_ros.evaluation.plots import Series, histogram, lines
 from pointdistill_ros.evaluation.report import class_rows as scored_rows

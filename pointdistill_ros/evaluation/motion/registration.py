@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.evaluation.trajectory import Pose
+from pointdistill_ros.evaluation.motion.trajectory import Pose
 from pointdistill_ros.scan import LidarScan
 
 MIN_RANGE, MAX_RANGE = 2.0, 100.0

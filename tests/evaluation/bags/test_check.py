@@ -3,6 +3,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -11,9 +12,9 @@ from typer.testing import CliRunner
 
 from pointdistill_ros import LidarScan
 from pointdistill_ros.cli import app
-from pointdistill_ros.evaluation.bag_check import Reference, check_bag
-from pointdistill_ros.evaluation.bag_frames import BagFrames, FrameIndex
-from pointdistill_ros.evaluation.scan_facts import find_ground
+from pointdistill_ros.evaluation.bags.check import Reference, check_bag
+from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
+from pointdistill_ros.evaluation.bags.scan_facts import find_ground
 from pointdistill_ros.io.bag import BagWriter
 from pointdistill_ros.io.cloud_parts import encode_scan
 
@@ -169,7 +170,7 @@ def info(monkeypatch):
     from types import SimpleNamespace
 
     checkpoint = importlib.import_module("pointdistill_ros.checkpoint")
-    intensity = SimpleNamespace(low=0.0, median=0.3, high=0.55, missing=0.0)
+    intensity = SimpleNamespace(low=0.0, median=0.3, high=0.55, missing=0.0, used=True)
     meta = SimpleNamespace(model_id="student", grid_size=0.15, intensity=intensity)
     monkeypatch.setattr(checkpoint, "load_checkpoint", lambda path: (None, meta))
     monkeypatch.setattr(checkpoint, "find_weights", lambda name: name)
@@ -205,3 +206,13 @@ def test_real_scans_fit(real_data, tmp_path):
         bag.write_cloud("/points", STAMP, encode_scan(read_scan(file)), stamp_ns=STAMP, frame="f")
     problems, _ = found(tmp_path / "panda.mcap")
     assert problems["height"].level == "bad" and "shift z by -1." in problems["height"].advice
+
+
+def test_a_network_that_does_not_look_at_intensity_takes_any(tmp_path):
+    path = write(tmp_path / "a.mcap", scaled(2000))
+    assert "intensity" in found(path)[0]
+    problems, check = found(path, replace(KNOWN, uses_intensity=False))
+    assert "intensity" not in problems
+    assert [f.found for f in check.findings if f.what == "intensity"] == [
+        "student does not look at it"
+    ]

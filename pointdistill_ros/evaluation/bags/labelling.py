@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from pointdistill_ros.errors import CloudError, InputError, ScanError
 from pointdistill_ros.evaluation.agreement import Labelling, compare
-from pointdistill_ros.evaluation.bag_frames import BagFrame, BagFrames, FrameIndex
-from pointdistill_ros.evaluation.bag_truth import Truth, stamp_of
+from pointdistill_ros.evaluation.bags.frame_record import FrameRecord
+from pointdistill_ros.evaluation.bags.frame_store import FrameStore
+from pointdistill_ros.evaluation.bags.frames import BagFrame, BagFrames, FrameIndex
+from pointdistill_ros.evaluation.bags.truth import Truth, stamp_of
 from pointdistill_ros.evaluation.distance import band_of
-from pointdistill_ros.evaluation.frame_record import FrameRecord
-from pointdistill_ros.evaluation.frame_store import FrameStore
 from pointdistill_ros.evaluation.tally import tally
 from pointdistill_ros.evaluation.walk import Labeller, shared_label_set
 from pointdistill_ros.io.pointcloud2 import DecodeOptions, encode_labels

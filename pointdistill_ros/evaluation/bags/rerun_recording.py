@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.evaluation.bag_frames import BagFrames
-from pointdistill_ros.evaluation.bag_labelling import STUDENT, TEACHER, TRUTH
-from pointdistill_ros.evaluation.bag_result import BagEvaluation
+from pointdistill_ros.evaluation.bags.frames import BagFrames
+from pointdistill_ros.evaluation.bags.labelling import STUDENT, TEACHER, TRUTH
+from pointdistill_ros.evaluation.bags.result import BagEvaluation
 from pointdistill_ros.evaluation.paint import WRONG
 from pointdistill_ros.evaluation.progress import Bar
 from pointdistill_ros.io.atomic import atomic_path
 
 if TYPE_CHECKING:
-    from pointdistill_ros.evaluation.bag_run import BagRun
+    from pointdistill_ros.evaluation.bags.run import BagRun
 
 _RADIUS = 0.04
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What decides whether a network can read a sensor: fields, intensity, height, density. No network.
 
-One cloud at a time; ``bag_check.py`` judges them together.
+One cloud at a time; ``check.py`` judges them together.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 
 from pointdistill_ros.checkpoint import save_checkpoint
 from pointdistill_ros.cli import main
-from tests.evaluation.drive import write_drive
+from tests.evaluation.bags.drive import write_drive
 from tests.tiny import tiny_meta, tiny_network
 
 command = importlib.import_module("pointdistill_ros.cli.evaluate_bag")
@@ -52,7 +52,7 @@ def files(tmp_path_factory):
 
 def run(monkeypatch, *arguments):
     for size in ("SIZE", "MAP_SIZE"):
-        monkeypatch.setattr(f"pointdistill_ros.evaluation.bag_gallery.{size}", 60)
+        monkeypatch.setattr(f"pointdistill_ros.evaluation.bags.gallery.{size}", 60)
     monkeypatch.setattr(sys, "argv", ["pointdistill", "evaluate-bag", *map(str, arguments)])
     main_code = 0
     try:
@@ -99,7 +99,7 @@ def test_a_killed_run_goes_on_to_the_same(files, expected, tmp_path, monkeypatch
 def test_errors_of_a_worker_are_those_of_the_command(files, tmp_path, monkeypatch, capsys):
     from pointdistill_ros.io.bag import BagWriter
     from pointdistill_ros.io.cloud_parts import encode_scan
-    from tests.evaluation.drive import scan
+    from tests.evaluation.bags.drive import scan
 
     with BagWriter(tmp_path / "a.mcap") as bag:
         for i in range(30):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.evaluation.trajectory import Pose, Trajectory
+from pointdistill_ros.evaluation.motion.trajectory import Pose, Trajectory
 from pointdistill_ros.io.bag import BagReader
 
 TF_MESSAGE = "tf2_msgs/msg/TFMessage"

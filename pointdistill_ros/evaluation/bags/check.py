@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.evaluation.bag_frames import BagFrames, FrameIndex
-from pointdistill_ros.evaluation.bag_truth import stamp_of
-from pointdistill_ros.evaluation.scan_facts import ScanFacts
+from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
+from pointdistill_ros.evaluation.bags.scan_facts import ScanFacts
+from pointdistill_ros.evaluation.bags.truth import stamp_of
 from pointdistill_ros.io.cloud_layout import CloudBytes
 from pointdistill_ros.io.columns import INTENSITY_SCALES, scale_intensity
 
@@ -42,6 +42,7 @@ class Reference:
     intensity_median: float
     intensity_high: float
     needs_intensity: bool
+    uses_intensity: bool = True
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,8 @@ def _intensity(
     fitting: Counter[str],
     reference: Reference,
 ) -> Finding:
+    if not reference.uses_intensity:
+        return Finding("fits", "intensity", f"{reference.model_id} does not look at it")
     known = [scan.intensity for scan in scans if scan.intensity is not None]
     raw = [scan.intensity_raw for scan in scans if scan.intensity_raw is not None]
     if not known or not raw:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistill_ros.evaluation.bag_frames import BagFrames
-from pointdistill_ros.evaluation.bag_labelling import STUDENT, TEACHER, TRUTH
-from pointdistill_ros.evaluation.bag_result import BagEvaluation
+from pointdistill_ros.evaluation.bags.frames import BagFrames
+from pointdistill_ros.evaluation.bags.labelling import STUDENT, TEACHER, TRUTH
+from pointdistill_ros.evaluation.bags.result import BagEvaluation
 from pointdistill_ros.evaluation.gallery import REACH, class_shares, data_uri
 from pointdistill_ros.evaluation.paint import (
     EMPTY,
@@ -24,7 +24,7 @@ from pointdistill_ros.evaluation.paint import (
 from pointdistill_ros.evaluation.progress import Bar
 
 if TYPE_CHECKING:
-    from pointdistill_ros.evaluation.bag_run import BagRun
+    from pointdistill_ros.evaluation.bags.run import BagRun
 
 WORST, BEST = 3, 1
 SIZE, MAP_SIZE = 440, 900

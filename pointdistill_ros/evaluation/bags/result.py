@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from pointdistill_ros.evaluation.agreement import Agreement
-from pointdistill_ros.evaluation.bag_check import BagCheck
-from pointdistill_ros.evaluation.bag_labelling import STUDENT, TEACHER
-from pointdistill_ros.evaluation.bag_temporal import FrameStability
+from pointdistill_ros.evaluation.bags.check import BagCheck
+from pointdistill_ros.evaluation.bags.frame_record import FrameRecord
+from pointdistill_ros.evaluation.bags.labelling import STUDENT, TEACHER
+from pointdistill_ros.evaluation.bags.live import Live, simulate
+from pointdistill_ros.evaluation.bags.stability import FrameStability
 from pointdistill_ros.evaluation.distance import EDGES, band_name
 from pointdistill_ros.evaluation.figures import Figures
-from pointdistill_ros.evaluation.frame_record import FrameRecord
-from pointdistill_ros.evaluation.live import Live, simulate
-from pointdistill_ros.evaluation.trajectory import Pose
+from pointdistill_ros.evaluation.motion.trajectory import Pose
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.labels import LabelSet
 

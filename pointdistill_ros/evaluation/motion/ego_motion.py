@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.evaluation.bag_frames import BagFrames
-from pointdistill_ros.evaluation.registration import estimate, installed
-from pointdistill_ros.evaluation.tf_tree import TfTree
-from pointdistill_ros.evaluation.trajectory import Pose, Trajectory, read_poses
+from pointdistill_ros.evaluation.bags.frames import BagFrames
+from pointdistill_ros.evaluation.motion.registration import estimate, installed
+from pointdistill_ros.evaluation.motion.tf_tree import TfTree
+from pointdistill_ros.evaluation.motion.trajectory import Pose, Trajectory, read_poses
 from pointdistill_ros.scan import LidarScan
 
 AUTO, NONE, TF, ESTIMATE = "auto", "none", "tf", "kiss-icp"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointdistill_ros.evaluation.live import simulate
+from pointdistill_ros.evaluation.bags.live import simulate
 
 STEPS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 90)), min_size=1, max_size=40)
 

@@ -11,15 +11,15 @@ from rich.console import Console
 
 from pointdistill_ros import LidarScan, Segmentation
 from pointdistill_ros.evaluation.agreement import Labelling, compare
-from pointdistill_ros.evaluation.bag_check import BagCheck, Finding
-from pointdistill_ros.evaluation.bag_gallery import BagExhibit, DriveMap, choose_frames
-from pointdistill_ros.evaluation.bag_report import class_rows, render, write_bag_report
-from pointdistill_ros.evaluation.bag_result import BagEvaluation, Network
-from pointdistill_ros.evaluation.bag_tables import tables
-from pointdistill_ros.evaluation.bag_temporal import FrameStability
+from pointdistill_ros.evaluation.bags.check import BagCheck, Finding
+from pointdistill_ros.evaluation.bags.frame_record import FrameRecord
+from pointdistill_ros.evaluation.bags.gallery import BagExhibit, DriveMap, choose_frames
+from pointdistill_ros.evaluation.bags.report import class_rows, render, write_bag_report
+from pointdistill_ros.evaluation.bags.result import BagEvaluation, Network
+from pointdistill_ros.evaluation.bags.stability import FrameStability
+from pointdistill_ros.evaluation.bags.tables import tables
 from pointdistill_ros.evaluation.distance import band_of
 from pointdistill_ros.evaluation.figures import Figures
-from pointdistill_ros.evaluation.frame_record import FrameRecord
 from pointdistill_ros.evaluation.gallery import data_uri
 from pointdistill_ros.evaluation.tally import tally
 from pointdistill_ros.labels import LabelSet

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.evaluation.agreement import Agreement
-from pointdistill_ros.evaluation.bag_frames import BagFrame, BagFrames, FrameIndex
-from pointdistill_ros.evaluation.bag_labelling import STUDENT
-from pointdistill_ros.evaluation.frame_store import FrameStore, StoredFrame
+from pointdistill_ros.evaluation.bags.frame_store import FrameStore, StoredFrame
+from pointdistill_ros.evaluation.bags.frames import BagFrame, BagFrames, FrameIndex
+from pointdistill_ros.evaluation.bags.labelling import STUDENT
+from pointdistill_ros.evaluation.motion.trajectory import Pose
 from pointdistill_ros.evaluation.temporal import Cells, carry, seen_by, stability
-from pointdistill_ros.evaluation.trajectory import Pose
 from pointdistill_ros.io.pointcloud2 import DecodeOptions
 
 BEFORE_NS = 500_000_000
