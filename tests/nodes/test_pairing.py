@@ -49,23 +49,22 @@ def test_a_pair_is_what_both_sides_said_of_one_stamp(depth, events):
 
 
 @given(depths, events)
-def test_no_pair_is_lost_within_the_bound(depth, events):
-    """Event by event: whoever waits and has fewer than ``depth`` younger ones must be found."""
+def test_a_pair_is_lost_only_to_as_many_newer_ones_as_the_bound(depth, events):
+    """Event by event, with waiting rooms that are never emptied."""
     _, pairs = play(depth, events)
     completed = dict(pairs)
-    waiting = {side: [] for side in SIDES}  # (stamp, number), oldest first, never shortened
+    rooms = {side: [] for side in SIDES}  # [stamp, number, most newer ones ever], oldest first
     for number, (side, stamp) in enumerate(events):
-        partners = [n for s, n in waiting[other(side)] if s == stamp]
-        if partners:
-            since = [entry for entry in waiting[other(side)] if entry[1] > partners[-1]]
-            if len(since) < depth:
-                assert number in completed, "lost within the bound"
-        if number in completed:
-            partner = getattr(completed[number], other(side)).number
-            assert partner == partners[-1], "the newest of a stamp counts"
-            waiting[other(side)] = [e for e in waiting[other(side)] if e[1] != partner]
-        else:
-            waiting[side] = [e for e in waiting[side] if e[0] != stamp] + [(stamp, number)]
+        partner = next((one for one in rooms[other(side)] if one[0] == stamp), None)
+        if partner is not None and partner[2] < depth:
+            assert number in completed, "lost within the bound"
+            assert getattr(completed[number], other(side)).number == partner[1]
+            rooms[other(side)].remove(partner)
+            continue
+        assert number not in completed, "kept beyond the bound"
+        rooms[side] = [one for one in rooms[side] if one[0] != stamp] + [[stamp, number, 0]]
+        for newer, one in enumerate(reversed(rooms[side])):
+            one[2] = max(one[2], newer)
 
 
 @given(depths, events)
