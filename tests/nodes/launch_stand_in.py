@@ -5,6 +5,7 @@ Knows only the names that our launch files use; any other is an ImportError.
 """
 
 import runpy
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import ModuleType
 
@@ -33,9 +34,10 @@ class DeclareLaunchArgument(Recorded):
         return self.args[0]
 
 
-class Substitution:
+class Substitution(ABC):
+    @abstractmethod
     def perform(self, context):
-        raise NotImplementedError
+        """Its value, as text."""
 
 
 class LaunchConfiguration(Substitution):
