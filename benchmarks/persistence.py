@@ -80,7 +80,8 @@ def parts(points: Floats) -> dict[str, Callable[[], object]]:
 
     return {
         "distances": lambda: distance_matrix(points),
-        "Ripser and look-up": lambda: rips_bars(distances),
+        "bars, compiled": lambda: rips_bars(distances, backend="compiled"),
+        "bars, gudhi": lambda: rips_bars(distances, backend="gudhi"),
         "diagrams H0 + H1": lambda: Filtration(leaf).diagrams(),
         "Chamfer, both ways": loss(chamfer),
         "sliced W., both ways": loss(sliced_wasserstein),

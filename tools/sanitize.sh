@@ -16,7 +16,7 @@ export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=$reports
 export POINTDISTILL_LIBRARY=$PWD/build/sanitize/libpointdistill.so
 # the tests that call the kernels; the choice between engines starts compilers, which are not ours
 mapfile -t tests < <(grep -lE "load_library|dense_kernels" tests/engine/test_*.py | grep -v test_choice)
-tests+=(tests/training/compiled)
+tests+=(tests/training/compiled tests/training/persistence/test_compiled.py)
 status=0
 "$venv/bin/python" -m pytest -q -p no:xdist "${tests[@]}" -m "not slow" --timeout 600 "${@:2}" || status=$?
 cat "$reports".* 2>/dev/null >&2 || true

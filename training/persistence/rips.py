@@ -9,26 +9,34 @@ dies with the longest edge of the triangle that fills it, and so on.
   Z/2, called as its ``sklearn.RipsPersistence`` does, which would need three more packages
 - Ripser returns entries of the matrix unchanged, hence the edges are found by looking values up
 - bars of length 0 and the component that never dies are left out
+- where the library of the engine is built, H0 and H1 come from compiled.py instead
 Not here: H0 alone (spanning_tree.py, no library), gradients (bars.py).
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 from gudhi._edge_collapse_ext import _collapse_edges
 from gudhi._ripser_ext import _full, _sparse
 
 from training.persistence.bars import EVERYTHING, Bars, Window
+from training.persistence.compiled import available, compiled_bars
 from training.persistence.metric import Floats, edges_of, lower_triangle
 
 _FIELD = 2
 
 
 def rips_bars(
-    distances: Floats, max_dimension: int = 1, window: Window = EVERYTHING
+    distances: Floats,
+    max_dimension: int = 1,
+    window: Window = EVERYTHING,
+    backend: Literal["auto", "compiled", "gudhi"] = "auto",
 ) -> tuple[Bars, ...]:
     """Bars of H0 … H_max_dimension of distances float64 [n, n]; the larger of d_ij, d_ji counts.
 
+    backend: the same bars from each, ties apart; auto = compiled where it is built, for H0 and H1.
     Raises ValueError on distances that are not finite.
 
     >>> square = np.array([[0, 1, 1, 1.4], [1, 0, 1.4, 1], [1, 1.4, 0, 1], [1.4, 1, 1, 0]])
@@ -38,6 +46,10 @@ def rips_bars(
     if not np.isfinite(distances).all():
         raise ValueError("homology needs finite distances")
     distances = np.maximum(distances, distances.T)
+    if backend == "compiled" or (
+        backend == "auto" and max_dimension == 1 and available(len(distances))
+    ):
+        return compiled_bars(distances, window)
     start, end = window
     bars = []
     for k, diagram in enumerate(_pairs(distances, max_dimension, end)):
