@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pointdistill_ros.config import ModelConfig
 from pointdistill_ros.errors import PointDistillError
 from pointdistill_ros.labels import LabelSet
+from pointdistill_ros.nodes.model_thread import ModelThread
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmentation import Segmentation
 
@@ -46,6 +47,31 @@ class SegmenterLike(Protocol):
     def __call__(self, scan: LidarScan) -> Segmentation: ...  # noqa: D102
     def warm_up(self) -> None: ...  # noqa: D102
     def intensity_warning(self, intensity: NDArray[np.float32]) -> str | None: ...  # noqa: D102
+
+
+class ModelHost(Protocol):
+    """Where a node gets the thread for its network and the network itself."""
+
+    def thread(self) -> ModelThread:
+        """The thread to load and label in; the node ends it when it is done with the network."""
+
+    def load(self, config: ModelConfig) -> SegmenterLike:
+        """The segmenter; called in the thread. Raises CheckpointError or ConfigError."""
+
+
+class OwnModel:
+    """A thread and a network for one node; ``segmenter`` replaces the one of the parameters."""
+
+    def __init__(self, segmenter: SegmenterLike | None = None) -> None:
+        self._segmenter = segmenter
+
+    def thread(self) -> ModelThread:
+        """A new thread."""
+        return ModelThread()
+
+    def load(self, config: ModelConfig) -> SegmenterLike:
+        """The real thing, or what stands in for it."""
+        return load_segmenter(config) if self._segmenter is None else self._segmenter
 
 
 def load_segmenter(config: ModelConfig) -> SegmenterLike:

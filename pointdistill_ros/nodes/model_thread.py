@@ -12,9 +12,20 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Worker(Protocol):
+    """What a model thread serves: `worker.NewestFrameWorker`."""
+
+    wake: threading.Event
+
+    @property
+    def stopping(self) -> bool: ...  # noqa: D102
+    def turn(self) -> float: ...  # noqa: D102
+    def run(self) -> None: ...  # noqa: D102
 
 
 class ModelThread:
@@ -37,6 +48,10 @@ class ModelThread:
 
         self._jobs.put(run)
         return future
+
+    def serve(self, worker: Worker) -> Future[None]:
+        """Work off the worker's frames until it is stopped; then the Future is done."""
+        return self.submit(worker.run)
 
     def end(self, timeout: float) -> None:
         """End the thread after the jobs that wait; wait so many seconds for it, not longer."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -28,12 +27,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_polic
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 
-from pointdistill_ros.config import ModelConfig, NodeConfig
+from pointdistill_ros.config import NodeConfig
 from pointdistill_ros.errors import PointDistillError
 from pointdistill_ros.io.pointcloud2 import DecodeOptions, decode
 from pointdistill_ros.nodes import messages, parameters
 from pointdistill_ros.nodes.diagnostics import SAMPLE, Health, cloud_facts
-from pointdistill_ros.nodes.model import SegmenterLike, load_segmenter
+from pointdistill_ros.nodes.model import ModelHost, OwnModel, SegmenterLike
 from pointdistill_ros.nodes.model_thread import ModelThread
 from pointdistill_ros.nodes.pace import EveryNth, rest, set_priority
 from pointdistill_ros.nodes.run import spin
@@ -59,19 +58,21 @@ class Labelled(NamedTuple):
 
 
 class SegmentationNode(LifecycleNode):
-    """See the module. ``segmenter`` replaces the one of the ``model`` parameters (tests)."""
+    """See the module. ``segmenter`` replaces the one of the ``model`` parameters (tests).
+
+    ``host`` lends thread and segmenter where several nodes share them (multi_model.py).
+    """
 
     def __init__(
         self,
         segmenter: SegmenterLike | None = None,
         node_name: str = "segmentation_node",
+        host: ModelHost | None = None,
         **node_options: Any,
     ) -> None:
         """Declare parameters and diagnostics. Raises ConfigError on a bad parameter override."""
         super().__init__(node_name, **node_options)
-        self._load: Callable[[ModelConfig], SegmenterLike] = (
-            load_segmenter if segmenter is None else lambda _: segmenter
-        )
+        self._host = host or OwnModel(segmenter)
         self._segmenter: SegmenterLike | None = None
         self._budget: CloudBudget | None = None
         self._thread: ModelThread | None = None
@@ -102,7 +103,7 @@ class SegmentationNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model, create the outputs; else say why and stay unconfigured."""
-        self._thread = ModelThread()
+        self._thread = self._host.thread()
         try:
             priority = self._thread.submit(self._lower_priority).result()
             segmenter = self._thread.submit(self._load_and_warm_up).result()
@@ -229,7 +230,7 @@ class SegmentationNode(LifecycleNode):
         return priority
 
     def _load_and_warm_up(self) -> SegmenterLike:
-        segmenter = self._load(self._config.model)
+        segmenter = self._host.load(self._config.model)
         segmenter.max_latency_ms = self._config.model.max_latency_ms
         segmenter.warm_up()
         return segmenter

@@ -86,8 +86,10 @@ class NewestFrameWorker(Generic[M, R]):
         self._lock = threading.Lock()
         self._slot: Frame[M] | None = None
         self._counters = Counters()
-        self._wake = threading.Event()
+        self.wake = threading.Event()
+        """Set when a frame has come or the stop; a thread that serves several workers shares it."""
         self._stopping = threading.Event()
+        self._last = self._worked = 0.0
         self._ended: Future[None] | None = None
 
     @property
@@ -106,7 +108,7 @@ class NewestFrameWorker(Generic[M, R]):
             if self._slot is not None:
                 self._count("overwritten")
             self._slot = frame
-        self._wake.set()
+        self.wake.set()
         return frame
 
     def step(self) -> bool:
@@ -135,14 +137,38 @@ class NewestFrameWorker(Generic[M, R]):
             self._refused(error)
         return True
 
+    @property
+    def stopping(self) -> bool:
+        """No further turn is wanted."""
+        return self._stopping.is_set()
+
+    def turn(self) -> float:
+        """Work off the waiting frame unless at rest; seconds until the next turn, 0 = at once."""
+        now = time.monotonic()
+        left = self._last + self._rest(self._worked) - now if self._worked else 0.0
+        if left > 0:
+            return min(left, POLL)
+        if not self.step():
+            return POLL
+        self._last = time.monotonic()
+        self._worked = self._last - now
+        return 0.0
+
+    def run(self) -> None:
+        """Take turns in the calling thread until the stop."""
+        while not self.stopping:
+            if pause := self.turn():
+                self.wake.wait(pause)
+                self.wake.clear()
+
     def start(self, thread: ModelThread) -> None:
-        """Work in ``thread`` until the stop. A worker starts once."""
-        self._ended = thread.submit(self._run)
+        """Be served by ``thread`` until the stop. A worker starts once."""
+        self._ended = thread.serve(self)
 
     def stop(self, timeout: float) -> bool:
         """Finish the frame in work, drop the waiting one; False if busy beyond ``timeout`` s."""
         self._stopping.set()
-        self._wake.set()
+        self.wake.set()
         if self._ended is not None and not wait([self._ended], timeout).done:
             return False
         with self._lock:
@@ -154,19 +180,3 @@ class NewestFrameWorker(Generic[M, R]):
     def _count(self, name: str) -> None:
         """Add one to a counter; the lock is held."""
         self._counters = replace(self._counters, **{name: getattr(self._counters, name) + 1})
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._wake.wait(POLL)
-            self._wake.clear()
-            while not self._stopping.is_set():
-                began = time.monotonic()
-                if not self.step():
-                    break
-                self._pause(time.monotonic() - began)
-
-    def _pause(self, worked: float) -> None:
-        ended = time.monotonic()
-        while (left := ended + self._rest(worked) - time.monotonic()) > 0:
-            if self._stopping.wait(min(left, POLL)):
-                break
