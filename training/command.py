@@ -43,6 +43,8 @@ checkpoints and MODEL.safetensors, which `pointdistill segment --model` takes.
 
 
 C = TypeVar("C", bound=TrainConfig)
+TEACHER = "teacher"
+"""Shipped network that students learn from, unless told otherwise."""
 LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "NCCL error")
 
 
@@ -109,7 +111,7 @@ def _parser(program: Program[C]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--recipe", help="name of a recipe, or a file like those; see below")
     if program.teacher:
-        help_text = "weights to learn from: a shipped name or a file"
+        help_text = f"weights to learn from: a shipped name or a file (default {TEACHER})"
         parser.add_argument("--teacher", help=help_text)
         help_text = "weights of train_camera_teacher, for recipes with a camera"
         parser.add_argument("--camera", type=Path, help=help_text)
@@ -161,8 +163,8 @@ def _setting(program: Program[C], args: argparse.Namespace) -> tuple[C, Places]:
     data = args.data or (Path(remembered["data"]) if remembered.get("data") else None)
     cache = args.cache or Path(remembered.get("cache", "runs/streets"))
     teacher = Path(remembered["teacher"]) if remembered.get("teacher") else None
-    if program.teacher and args.teacher:
-        teacher = find_weights(args.teacher)
+    if program.teacher and (args.teacher or teacher is None):
+        teacher = find_weights(args.teacher or TEACHER)
     camera = Path(remembered["camera"]) if remembered.get("camera") else None
     if program.teacher and args.camera:
         camera = args.camera

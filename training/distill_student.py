@@ -17,9 +17,10 @@ PROGRAM = Program(
     make_task=distillation,
     purpose="Train a student on labels and on what a teacher says about the same voxels: soft "
     "targets, gradient guidance, topology of features, and more (training/distillation/config.py).",
-    first="""python -m training.distill_student --recipe cpu --teacher TEACHER
-      simulated streets only: nothing to download; TEACHER is what train_teacher --recipe cpu
-      leaves, runs/teacher-cpu/teacher-cpu.safetensors""",
+    first="""python -m training.distill_student --recipe cpu
+      simulated streets only, from the shipped teacher: nothing to download
+  python -m training.distill_student --recipe cpu --teacher runs/teacher-cpu/teacher-cpu.safetensors
+      the same from what train_teacher --recipe cpu leaves""",
     teacher=True,
 )
 

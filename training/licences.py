@@ -48,7 +48,8 @@ SIMULATED = DataLicence("simulated streets", "own work, Apache-2.0", True)
 def sources_of(training: Mapping[str, Any]) -> list[DataLicence]:
     """The data named in the header of a checkpoint, as far as scans were drawn from it.
 
-    Raises ConfigError where the header does not say, or names data without known terms.
+    That of the networks it learned from counts, too (lineage.py). Raises ConfigError where a header
+    does not say, or names data without known terms.
     """
     try:
         sources = [s for s in training["config"]["sources"] if s.get("weight", 1.0) > 0]
@@ -58,7 +59,15 @@ def sources_of(training: Mapping[str, Any]) -> list[DataLicence]:
         ) from error
     if not sources:
         raise ConfigError("the header names no training data, so no licence can be given")
-    found = [_licence(source) for source in sources]
+    teachers = list(training.get("learned_from", ()))
+    by_folder = {entry["folder"]: entry for entry in teachers if "folder" in entry}
+    found = []
+    for source in sources:
+        entry = by_folder.get(source.get("folder")) if source.get("kind") == "pseudo" else None
+        found.append(_labelled_by(entry) if entry else _licence(source))
+    for entry in teachers:
+        named = {"config": {"sources": entry["sources"]}, "learned_from": entry["learned_from"]}
+        found += sources_of(named)
     return list(dict.fromkeys(found))
 
 
@@ -78,6 +87,12 @@ def licence_text(sources: list[DataLicence]) -> str:
         f"Trained on: {data}. None of it forbids commercial use; the weights are given under "
         f"CC BY 4.0.{thanks}"
     )
+
+
+def _labelled_by(entry: Mapping[str, Any]) -> DataLicence:
+    """Scans that one of our networks labelled; whose scans, only the trainer knows."""
+    title = f"scans labelled by {entry['model']} ({entry['sha256'][:12]})"
+    return DataLicence(title, "the terms of those scans", False)
 
 
 def _licence(source: Mapping[str, Any]) -> DataLicence:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -67,10 +68,16 @@ class Release:
     """The weight files of a run: one, or one per head."""
 
     def __init__(
-        self, folder: Path, config: TrainConfig, model: PTv3Config, mix: SourceMix
+        self,
+        folder: Path,
+        config: TrainConfig,
+        model: PTv3Config,
+        mix: SourceMix,
+        learned_from: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Draws scans to describe their intensity."""
+        """Draws scans to describe their intensity; ``learned_from``: see lineage.py."""
         self.config, self.sets = config, mix.sets
+        self.learned_from = list(learned_from)
         single = mix.heads == ("common",)
         self.paths = [
             folder / f"{config.model}{'' if single else '-' + head}.safetensors"
@@ -88,6 +95,8 @@ class Release:
     def store(self, network: nn.Module, facts: dict[str, Any]) -> None:
         """Write all files; ``facts`` (steps, seconds, scores) go into their headers."""
         training = {"command": anonymous_command(), **facts, "config": asdict(self.config)}
+        if self.learned_from:
+            training["learned_from"] = self.learned_from
         for path, (head, sets) in zip(self.paths, self.sets.items(), strict=True):
             single = network if isinstance(network, PTv3) else cast(Composite, network).export(head)
             meta = CheckpointMeta(

@@ -28,12 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros import __version__
+from pointdistill_ros.checkpoint import find_weights
 from pointdistill_ros.datasets.convention import SensorConvention
 from pointdistill_ros.errors import ConfigError, InputError, one_line_errors
 from pointdistill_ros.evaluation.progress import Bar, progress
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.segmenter import Segmenter
 from training.interrupt import Interrupted, InterruptGuard
+from training.lineage import network_entry
 from training.pseudo_files import (
     PseudoFolder,
     cloud_digest,
@@ -176,6 +178,7 @@ def run(args: argparse.Namespace) -> None:
         "command": "python -m training.pseudo_label " + shlex.join(sys.argv[1:]),
         "version": __version__,
         "settings": made,
+        "labelled_by": network_entry(find_weights(args.weights), "labels"),
         "engine": f"{segmenter.engine}: {segmenter.engine_detail}",
         "thresholds": asdict(thresholds),
         "classes": {

@@ -23,6 +23,7 @@ from training.config import TrainConfig
 from training.device import is_first_process, open_device
 from training.environment import describe_start
 from training.interrupt import InterruptGuard
+from training.lineage import learned_from
 from training.loop import Run
 from training.monitor import Monitor, renew_norms, with_weights
 from training.networks import Release, model_config
@@ -103,7 +104,7 @@ def _train(
     task = make_task(config, places, mix, fabric)
     network = task.network
     watch = Monitor(config, mix, model, places.cache) if first else None
-    release = Release(places.run, config, model, mix)
+    release = Release(places.run, config, model, mix, learned_from(config, places))
     budget = Budget.of(config, sum(len(s) for s in mix.sources), fabric.world_size)
     per_step = config.accumulate * fabric.world_size
     whole_from = budget.first_of_last(config.whole_scans, per_step)

@@ -47,6 +47,33 @@ def test_pseudo_labels_bind_as_their_teacher_was_bound():
     assert "validation sequences included" in licence_text(sources)
 
 
+def entry(*sources, **more):
+    known = {"model": "big", "sha256": "0123456789abcdef", "learned_from": [], **more}
+    return {**header(*sources)["config"], **known}
+
+
+def test_what_a_teacher_was_trained_on_binds_its_student():
+    grandparent = entry(("packed", "nuscenes"), role="teacher")
+    teacher = entry(("packed", "pandaset"), role="teacher", learned_from=[grandparent])
+    training = header(("simulated", "")) | {"learned_from": [teacher]}
+    assert sources_of(training) == [SIMULATED, SOURCES["pandaset"], SOURCES["nuscenes"]]
+    assert "because of nuScenes-lidarseg" in licence_text(sources_of(training))
+
+
+def test_labels_of_one_of_our_networks_bind_as_its_data_and_as_their_scans():
+    training = header(("simulated", ""), ("pseudo", ""))
+    training["config"]["sources"][1]["folder"] = "mine"
+    training["learned_from"] = [entry(("packed", "pandaset"), role="labels", folder="mine")]
+    first, scans, learned = sources_of(training)
+    assert (first, learned) == (SIMULATED, SOURCES["pandaset"])
+    assert "labelled by big (0123456789ab)" in scans.title and not scans.commercial
+
+
+def test_no_licence_without_the_teacher_s_data():
+    with pytest.raises(ConfigError):
+        sources_of(header(("simulated", "")) | {"learned_from": [entry()]})
+
+
 def test_sources_that_are_never_drawn_do_not_bind():
     training = header(("simulated", ""), ("packed", "nuscenes"))
     training["config"]["sources"][1]["weight"] = 0.0

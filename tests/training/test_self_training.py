@@ -16,6 +16,7 @@ from pointdistill_ros.protocols.views import PLAIN, QUARTER_TURNS
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmenter import Segmenter
 from training import pseudo_label
+from training.lineage import labellers_of
 from training.pseudo_files import PseudoFolder, packable, packed_cloud, unpacked_cloud
 from training.self_training import (
     VIEWS,
@@ -214,6 +215,9 @@ def test_command_writes_what_training_reads(command, tmp_path):
         np.testing.assert_allclose(soft.max(1), found.probability.max(1)[found.row], atol=2e-3)
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert sum(row["points"] for row in manifest["classes"].values()) == 899
+    (entry,) = labellers_of(tmp_path / "out", "out")
+    assert (entry["model"], entry["folder"]) == (segmenter.model_id, "out")
+    assert entry["sha256"] == segmenter.weights_sha256
     assert "| road |" in (tmp_path / "out/README.md").read_text()
 
 

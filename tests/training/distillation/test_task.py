@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pointdistill_ros.checkpoint import load_checkpoint, save_checkpoint
+from pointdistill_ros.checkpoint import file_sha256, load_checkpoint, save_checkpoint
 from pointdistill_ros.config import load_config
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.model.ptv3 import PTv3, PTv3Config
@@ -151,6 +151,8 @@ def test_a_run_ends_in_the_student_alone(tmp_path):
     steps = [line for line in lines if "topology" in line]
     assert len(steps) == 3 and all(line["topology_factor"] <= 1 for line in steps)
     assert json.loads((run / "starts.jsonl").read_text())["teacher"] == str(teacher)
+    (entry,) = load_checkpoint(path)[1].training["learned_from"]
+    assert (entry["role"], entry["sha256"]) == ("teacher", file_sha256(teacher))
 
 
 def test_teacher_and_student_can_learn_together(tmp_path):
@@ -159,7 +161,9 @@ def test_teacher_and_student_can_learn_together(tmp_path):
     config = replace(config, relations=Relations(), steps=2)
     run = tmp_path / "run"
     path = train_run(config, Places(run, data), distillation)
-    assert load_checkpoint(path)[0].config.encoder_channels == (16, 16, 32, 64, 128)
+    network, meta = load_checkpoint(path)
+    assert network.config.encoder_channels == (16, 16, 32, 64, 128)
+    assert "learned_from" not in meta.training
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert lines[0]["teacher_task"] > 0
 
