@@ -143,6 +143,7 @@ setup(
             "pointdistill=pointdistill_ros.cli:main",
             "segmentation_node=pointdistill_ros.nodes.segmentation_node:main",
             "comparison_node=pointdistill_ros.nodes.comparison_node:main",
+            "multi_lidar_node=pointdistill_ros.nodes.multi_lidar_node:main",
         ]
     },
 )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a process with one node: start, spin, end with an exit code and no traceback."""
+"""The life of a process with nodes: start, spin, end with an exit code and no traceback."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -17,17 +17,24 @@ from pointdistill_ros.openmp import bound_spinning
 
 
 def spin(
-    make_node: Callable[[], Node], args: list[str] | None = None, program: str = "segmentation_node"
+    make_node: Callable[[], Node | Sequence[Node]],
+    args: list[str] | None = None,
+    program: str = "segmentation_node",
 ) -> int:
-    """Run a node until SIGINT or SIGTERM. Exit code 0, or 2 with one line on bad parameters."""
+    """Run a node, or several, until SIGINT or SIGTERM.
+
+    Exit code 0, or 2 with one line on bad parameters.
+    """
     prepare_transport()
     bound_spinning()
     rclpy.init(args=args)
-    node = None
+    nodes: Sequence[Node] = ()
     try:
-        node = make_node()
+        made = make_node()
+        nodes = [made] if isinstance(made, Node) else made
         executor = SingleThreadedExecutor()
-        executor.add_node(node)
+        for node in nodes:
+            executor.add_node(node)
         while True:
             try:
                 executor.spin()
@@ -36,14 +43,14 @@ def spin(
                 # Jazzy lets it out of the service where a transition does not exist
                 if not rclpy.ok():
                     break
-                node.get_logger().error(str(error))
+                nodes[0].get_logger().error(str(error))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except PointDistillError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     finally:
-        if node is not None:
+        for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
