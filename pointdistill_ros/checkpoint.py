@@ -7,25 +7,32 @@ and intensity statistics, and where it comes from. Files appear whole or not at 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from pointdistill_ros.config import parse_config
 from pointdistill_ros.errors import CheckpointError, ConfigError, PointDistillError
 from pointdistill_ros.io.atomic import atomic_path
+from pointdistill_ros.io.regular import why_no_file
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.model.ptv3 import PTv3, PTv3Config
 from pointdistill_ros.resources import shipped_weights, weights_path
 
 _FORMAT = 1
+_TEXT_LIMIT = 200
+_PROBLEMS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -93,11 +100,13 @@ def save_checkpoint(
 
 def find_weights(name_or_path: str | Path) -> Path:
     """Path of weights given by a shipped name or a path. Raises CheckpointError."""
+    if "://" in str(name_or_path):
+        raise CheckpointError(f"{name_or_path}: nothing is downloaded; give the path of a file")
     path = Path(name_or_path)
     if path.suffix or path.parent != Path():
         return path
     shipped = weights_path(str(name_or_path))
-    if not shipped.is_file():
+    if why_no_file(shipped):
         known = ", ".join(shipped_weights()) or "none"
         raise CheckpointError(
             f"no shipped network {str(name_or_path)!r} (shipped: {known}); "
@@ -107,31 +116,53 @@ def find_weights(name_or_path: str | Path) -> Path:
 
 
 def load_checkpoint(path: Path) -> tuple[PTv3, CheckpointMeta]:
-    """Read a network in float32, evaluation mode, on the CPU. Raises CheckpointError."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+    """Read a network in float32, evaluation mode, on the CPU. Raises CheckpointError.
+
+    Memory is taken for what the file holds, never for what its header promises.
+    """
+    if problem := why_no_file(path):
+        missing = problem == os.strerror(errno.ENOENT)
+        raise CheckpointError(f"{path}: {'no such checkpoint' if missing else problem}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # SafetensorError, and torch's on number types that it lacks
         raise CheckpointError(f"{path}: damaged or not safetensors ({error})") from error
     meta = _parse_header(path, metadata)
+    _check_entries(path, meta.config, tensors)
     network = PTv3(meta.config)
-    expected = network.state_dict()
-    problems = [f"missing {name}" for name in sorted(expected.keys() - tensors.keys())]
-    problems += [f"surplus {name}" for name in sorted(tensors.keys() - expected.keys())]
-    problems += [
-        f"misshapen {name}: {list(tensors[name].shape)}, expected {list(expected[name].shape)}"
-        for name in sorted(expected.keys() & tensors.keys())
-        if tensors[name].shape != expected[name].shape
-    ]
-    if problems:
-        raise CheckpointError(f"{path}: {len(problems)} entries do not fit: " + "; ".join(problems))
-    network.load_state_dict({name: t.to(expected[name].dtype) for name, t in tensors.items()})
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: weights do not convert ({error})") from error
     if not all(t.isfinite().all() for t in network.state_dict().values()):
         raise CheckpointError(f"{path}: weights contain NaN or Inf")
     return network.eval(), meta
+
+
+def _check_entries(path: Path, config: PTv3Config, tensors: Mapping[str, Tensor]) -> None:
+    """Compare the file's entries with the header's network, of which only the shape is made."""
+    blocks = sum(map(abs, config.encoder_depths + config.decoder_depths))
+    if blocks > len(tensors):
+        raise CheckpointError(f"{path}: header promises {blocks} blocks of {len(tensors)} entries")
+    try:
+        with torch.device("meta"):
+            expected = PTv3(config).state_dict()
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: no network has the header's shape ({error})") from error
+    problems = [f"missing {name}" for name in sorted(expected.keys() - tensors.keys())]
+    problems += [f"surplus {name}" for name in sorted(tensors.keys() - expected.keys())]
+    for name in sorted(expected.keys() & tensors.keys()):
+        held, wanted = tensors[name], expected[name]
+        if held.shape != wanted.shape:
+            problems.append(f"misshapen {name}: {list(held.shape)}, expected {list(wanted.shape)}")
+        elif held.is_floating_point() != wanted.is_floating_point():
+            problems.append(f"mistyped {name}: {held.dtype}, expected {wanted.dtype}")
+    if problems:
+        listed = "; ".join(problems[:_PROBLEMS_SHOWN])
+        more = "; …" if len(problems) > _PROBLEMS_SHOWN else ""
+        raise CheckpointError(f"{path}: {len(problems)} entries do not fit: {listed}{more}")
 
 
 def _parse_header(path: Path, metadata: Mapping[str, str]) -> CheckpointMeta:
@@ -143,7 +174,7 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> CheckpointMeta:
     try:
         header = json.loads(metadata["pointdistill"])
         if header["format"] != _FORMAT:
-            raise ValueError(f"format {header['format']}, not {_FORMAT}")  # noqa: TRY301
+            raise ValueError(f"format {header['format']}, not {_FORMAT}")
         meta = CheckpointMeta(
             model_id=str(header["model_id"]),
             config=parse_config(PTv3Config, header["config"], f"{path} config"),
@@ -152,13 +183,36 @@ def _parse_header(path: Path, metadata: Mapping[str, str]) -> CheckpointMeta:
             intensity=parse_config(
                 IntensityStatistics, header["intensity"], f"{path} intensity statistics"
             ),
-            training=header["training"],
+            training=dict(header["training"]),
         )
-    except (PointDistillError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: header does not parse ({error!r})") from error
-    if len(meta.label_set) != meta.config.num_classes or not meta.grid_size > 0:
+    except (
+        *(PointDistillError, KeyError, TypeError, ValueError),
+        *(ArithmeticError, AttributeError, RecursionError),
+    ) as error:
+        raise CheckpointError(f"{path}: header does not parse ({_short(error)})") from error
+    if len(meta.label_set) != meta.config.num_classes or not 0 < meta.grid_size < math.inf:
         raise CheckpointError(f"{path}: header contradicts itself (classes or grid size)")
+    _check_texts(path, meta)
     return meta
+
+
+def _check_texts(path: Path, meta: CheckpointMeta) -> None:
+    """Names go into logs, messages and pages: one printable line each, in every encoding."""
+    labels = meta.label_set
+    for text in (meta.model_id, labels.name, *labels.names):
+        if not text.isprintable() or len(text) > _TEXT_LIMIT:
+            raise CheckpointError(
+                f"{path}: header holds the name {_short(text)}; expected at most {_TEXT_LIMIT} "
+                "printable characters"
+            )
+    if not labels.ignore or not all(labels.raw_ids):
+        raise CheckpointError(f"{path}: a class of the header's label set has no raw id")
+
+
+def _short(value: object) -> str:
+    """``repr`` of a value, its middle left out where it is long."""
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 300 else f"{text[:150]} … {text[-150:]}"
 
 
 def file_sha256(path: Path) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.io.columns import ring_index, scale_intensity
+from pointdistill_ros.io.regular import require_file
 from pointdistill_ros.scan import LidarScan
 
 _TEXT = bytes(range(32, 127)) + b"\t\r\n"
@@ -82,6 +83,7 @@ def _read_floats(path: Path, columns: int, expected: str) -> NDArray[np.float32]
 
 
 def _read(path: Path, dtype: str, expected: str, columns: int = 1) -> NDArray[Any]:
+    require_file(path)
     try:
         data = path.read_bytes()
     except OSError as error:

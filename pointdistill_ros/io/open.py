@@ -126,7 +126,7 @@ def _scan_files(folder: Path) -> list[Path]:
 
 def _read_times(path: Path, count: int) -> list[int] | None:
     """Seconds per line → nanoseconds; None where there is no usable file for ``count`` scans."""
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         times = [round(float(line) * 1e9) for line in path.read_text().split()]

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.io.columns import scan_of_columns
 from pointdistill_ros.io.lzf import decompress
+from pointdistill_ros.io.regular import require_file
 from pointdistill_ros.scan import LidarScan
 
 _HEADER_LIMIT = 1 << 16
+_MAX_FIELDS = 1024
 _NUMPY_TYPES = {"F": "f", "I": "i", "U": "u"}
 
 
@@ -55,6 +57,8 @@ def _pcd_header(path: Path, data: bytes) -> tuple[_PcdHeader, bytes]:
         position = end + 1
     try:
         names = entries["FIELDS"] if "FIELDS" in entries else entries["COLUMNS"]
+        if len(names) > _MAX_FIELDS:
+            raise ValueError(f"{len(names)} fields, at most {_MAX_FIELDS}")  # noqa: TRY301
         sizes, kinds = entries["SIZE"], entries["TYPE"]
         counts = [int(c) for c in entries.get("COUNT", ["1"] * len(names))]
         if "POINTS" in entries:
@@ -62,6 +66,8 @@ def _pcd_header(path: Path, data: bytes) -> tuple[_PcdHeader, bytes]:
         else:
             points = int(entries["WIDTH"][0]) * int(entries["HEIGHT"][0])
         fields: list[tuple[Any, ...]] = []
+        if min(counts, default=1) < 1:
+            raise ValueError(f"a COUNT of {min(counts)}")  # noqa: TRY301
         for name, size, kind, count in zip(names, sizes, kinds, counts, strict=True):
             unique = name if names.count(name) == 1 and name != "_" else f"_{len(fields)}"
             code = f"<{_NUMPY_TYPES[kind.upper()]}{int(size)}"
@@ -132,6 +138,7 @@ def _pcd_ascii(path: Path, header: _PcdHeader, body: bytes) -> Mapping[str, NDAr
 
 
 def _read_bytes(path: Path) -> bytes:
+    require_file(path)
     try:
         return path.read_bytes()
     except OSError as error:
