@@ -52,7 +52,7 @@ class LidarConfig:
         """Absolute namespace of the node where all lidars lie in ``outer``, e.g. /vehicle/front."""
         own = self.name if self.namespace is None else self.namespace
         if not own.startswith("/"):
-            own = f"{outer}/{own}"
+            own = f"{outer.strip('/')}/{own}"
         return "/" + own.strip("/")
 
     def overrides(self) -> dict[str, Any]:
