@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -18,6 +19,8 @@ from pointdistill_ros.resources import config_path
 
 UNLABELLED = 255
 """Train id of points without a class, in every label set."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_RAW_ID_MAX = 65535  # a .label file has 16 bits for it
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,11 @@ class LabelSet:
             raise LabelError(f"label set {self.name}: names, colours and raw ids differ in length")
         if len(self.names) > UNLABELLED:
             raise LabelError(f"label set {self.name}: at most {UNLABELLED} classes")
+        if not all(0 <= channel <= 255 for colour in self.colours for channel in colour):
+            raise LabelError(f"label set {self.name}: colours are red, green, blue in 0..255")
         raw = [r for ids in (*self.raw_ids, self.ignore) for r in ids]
+        if not all(0 <= raw_id <= _RAW_ID_MAX for raw_id in raw):
+            raise LabelError(f"label set {self.name}: raw ids are numbers in 0..{_RAW_ID_MAX}")
         if len(raw) != len(set(raw)):
             raise LabelError(f"label set {self.name}: a raw id stands in two places")
 
@@ -51,6 +58,8 @@ class LabelSet:
     def named(cls, name: str) -> LabelSet:
         """A shipped label set. Raises LabelError listing what there is."""
         try:
+            if not _NAME.fullmatch(name):  # names come from messages, too: no paths
+                raise ConfigError(name)  # noqa: TRY301
             return cls.load(config_path(f"labels/{name}.yaml"))
         except ConfigError:
             known = sorted(path.stem for path in config_path("labels").glob("*.yaml"))
@@ -61,7 +70,10 @@ class LabelSet:
         """Read a label set from YAML (see config/labels/semantic-kitti.yaml for the layout)."""
         try:
             return cls.from_dict(yaml.safe_load(path.read_text()))
-        except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        except (
+            *(OSError, KeyError, TypeError, ValueError, yaml.YAMLError),
+            *(ArithmeticError, AttributeError, RecursionError),
+        ) as error:
             raise LabelError(f"{path}: not a label set ({error})") from error
 
     @classmethod
@@ -74,7 +86,10 @@ class LabelSet:
             colours=tuple((int(r), int(g), int(b)) for r, g, b in (c["colour"] for c in classes)),
             raw_ids=tuple(tuple(int(i) for i in c["raw"]) for c in classes),
             ignore=tuple(int(i) for i in data["ignore"]),
-            remaps=data.get("remaps", {}),
+            remaps={
+                str(other): {str(here): str(there) for here, there in pairs.items()}
+                for other, pairs in data.get("remaps", {}).items()
+            },
         )
 
     def to_dict(self) -> dict[str, Any]:

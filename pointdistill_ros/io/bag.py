@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -19,8 +20,10 @@ from rosbags.rosbag2 import Reader as Ros2Reader
 from rosbags.typesys import Stores, get_typestore
 
 from pointdistill_ros.errors import CloudError, InputError, PointDistillError
+from pointdistill_ros.io.bag_limits import careful_sqlite, unpack_zstd
 from pointdistill_ros.io.bag_writer import POINTCLOUD2, BagWriter
 from pointdistill_ros.io.pointcloud2 import decode
+from pointdistill_ros.io.regular import require_file
 from pointdistill_ros.io.source import BagMessage, ScanEntry
 from pointdistill_ros.scan import LidarScan
 
@@ -46,16 +49,25 @@ class BagReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stack = ExitStack()
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110  # pathlib's raises where a name is too long
             raise InputError(f"{path}: no such file or folder")
+        for part in path.iterdir() if path.is_dir() else (path,):
+            if not part.is_dir():
+                require_file(part)
+        self._packed = False  # message by message, with zstd
         with _foreign_parser(path):
             self._ros1 = path.suffix == ".bag" and path.is_file()
             self._reader: Any = Ros1Reader(path) if self._ros1 else Ros2Reader(path)
         self._types = get_typestore(Stores.ROS2_KILTED)
 
     def __enter__(self) -> BagReader:
-        with _foreign_parser(self.path):
+        with _foreign_parser(self.path), careful_sqlite():
             self._stack.enter_context(self._reader)
+        if not self._ros1 and self._reader.storage.metadata.compression_mode == "message":
+            # unpacked here, within bounds
+            storage = self._reader.storage
+            storage.metadata = storage.metadata._replace(compression_mode=None)
+            self._packed = True
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -119,6 +131,8 @@ class BagReader:
                 yield BagMessage(connection.topic, time_ns, self._cdr(raw, connection.msgtype))
 
     def _cdr(self, raw: bytes, kind: str) -> bytes:
+        if self._packed:
+            return unpack_zstd(raw)
         return bytes(self._types.ros1_to_cdr(raw, kind)) if self._ros1 else raw
 
     def cloud(self, message: BagMessage) -> Any:

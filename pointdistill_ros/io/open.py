@@ -6,6 +6,7 @@ Files .bin .pcd.bin .pcd .npy .npz, folders of them, KITTI sequence folders, bag
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ _KNOWN = ", ".join([*READERS, *_BAG_SUFFIXES])
 
 def read_scan(path: Path) -> LidarScan:
     """Read the one scan of a file. Raises InputError naming the file and what was expected."""
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110  # pathlib's raises where a name is too long
         raise InputError(f"{path}: no such file")
     if path.is_dir():
         raise InputError(f"{path}: a folder; expected one scan file ({', '.join(READERS)})")
@@ -49,7 +50,7 @@ def open_scans(path: Path, topic: str | None = None) -> ScanSource:
 
     ``topic`` chooses the cloud of a bag that has several. Raises InputError.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
         return _open_folder(path, topic)
