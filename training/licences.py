@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,11 +60,12 @@ def sources_of(training: Mapping[str, Any]) -> list[DataLicence]:
     if not sources:
         raise ConfigError("the header names no training data, so no licence can be given")
     teachers = list(training.get("learned_from", ()))
-    by_folder = {entry["folder"]: entry for entry in teachers if "folder" in entry}
     found = []
     for source in sources:
-        entry = by_folder.get(source.get("folder")) if source.get("kind") == "pseudo" else None
-        found.append(_labelled_by(entry) if entry else _licence(source))
+        pseudo = source.get("kind") == "pseudo"
+        folder = source.get("folder") if pseudo else None
+        labelled = [entry for entry in teachers if pseudo and entry.get("folder") == folder]
+        found += [_labelled_by(labelled)] if labelled else [_licence(source)]
     for entry in teachers:
         named = {"config": {"sources": entry["sources"]}, "learned_from": entry["learned_from"]}
         found += sources_of(named)
@@ -89,10 +90,10 @@ def licence_text(sources: list[DataLicence]) -> str:
     )
 
 
-def _labelled_by(entry: Mapping[str, Any]) -> DataLicence:
-    """Scans that one of our networks labelled; whose scans, only the trainer knows."""
-    title = f"scans labelled by {entry['model']} ({entry['sha256'][:12]})"
-    return DataLicence(title, "the terms of those scans", False)
+def _labelled_by(entries: Sequence[Mapping[str, Any]]) -> DataLicence:
+    """Scans that networks of ours labelled; whose scans, only the trainer knows."""
+    names = ", ".join(f"{entry['model']} ({entry['sha256'][:12]})" for entry in entries)
+    return DataLicence(f"scans labelled by {names}", "the terms of those scans", False)
 
 
 def _licence(source: Mapping[str, Any]) -> DataLicence:

@@ -39,6 +39,9 @@ def learned_from(config: TrainConfig, places: Places) -> list[dict[str, Any]]:
         if source.kind == "pseudo" and source.weight > 0 and places.data is not None
         for entry in labellers_of(places.data / source.folder, source.folder)
     ]
+    soft = getattr(config, "soft_targets", None)
+    if soft is not None and soft.weight and soft.folder:
+        entries += labellers_of(Path(soft.folder), soft.folder)
     if places.teacher is not None and getattr(config, "teacher", "") == "frozen":
         entries.append(network_entry(places.teacher, "teacher"))
     if places.camera is not None and getattr(config, "camera", None):
@@ -73,7 +76,7 @@ def camera_entry(path: Path) -> dict[str, Any]:
 
 
 def labellers_of(root: Path, folder: str) -> list[dict[str, Any]]:
-    """Entries of the network that labelled a folder; empty where the folder does not say.
+    """Entries of the networks that labelled a folder; empty where the folder does not say.
 
     Raises InputError where its manifest cannot be read.
     """
@@ -84,5 +87,5 @@ def labellers_of(root: Path, folder: str) -> list[dict[str, Any]]:
         return []
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable manifest ({error})") from error
-    entry = manifest.get("labelled_by") if isinstance(manifest, Mapping) else None
-    return [entry | {"folder": folder}] if isinstance(entry, dict) else []
+    entries = manifest.get("labelled_by", []) if isinstance(manifest, Mapping) else []
+    return [entry | {"folder": folder} for entry in entries]

@@ -75,7 +75,7 @@ def label(
         none = np.zeros(len(scan), np.uint8)
         scan = packable(convention.apply(scan, none)[0])
         if scan.intensity is None:  # as the network was trained to see it, or it refuses
-            scan = replace(scan, intensity=labeller.segmenter.intensity(scan))
+            scan = replace(scan, intensity=labeller.segmenters[0].intensity(scan))
         if not len(scan):
             raise InputError(f"{job.name}: no point within 255 m; leave it out with --match")
         linked = (
@@ -129,11 +129,13 @@ def _refuse_strangers(folder: PseudoFolder, jobs: Sequence[Job], settings: str) 
 
 def _readme(manifest: dict[str, Any]) -> Iterator[str]:
     made, classes = manifest["settings"], manifest["classes"]
+    named = zip(made["models"], made["weights"], strict=True)
+    networks = ", ".join(f"{model} (sha256 {digest[:12]})" for model, digest in named)
     yield "# Labels of a network\n"
     yield f"`{manifest['command']}`\n"
     yield (
-        f"{len(manifest['scans'])} scans, labelled by {made['model']} (sha256 "
-        f"{made['weights'][:12]}) over {made['views']} views; package {manifest['version']}. "
+        f"{len(manifest['scans'])} scans, labelled by {networks} over {made['views']} views; "
+        f"package {manifest['version']}. "
         "Not measured against any truth. Train with `min_confidence: 0` (doubtful labels are 255 "
         "already), say so where the weights are described, and never measure on them. Licence: as "
         "the scans and as the data the labelling network was trained on.\n"
@@ -149,17 +151,21 @@ def run(args: argparse.Namespace) -> None:
     """Label, filter, describe."""
     thresholds = Thresholds(args.min_confidence, args.keep_share, args.floor)
     jobs = find_jobs(args.input, args.match, args.every, args.one_drive)
-    segmenter = Segmenter.load(args.weights, args.device, args.engine, args.threads, args.precision)
-    label_set = segmenter.label_set
+    segmenters = [
+        Segmenter.load(weights, args.device, args.engine, args.threads, args.precision)
+        for weights in args.weights
+    ]
+    label_set = segmenters[0].label_set
     if label_set.name != REFERENCE:
         raise ConfigError(
-            f"{args.weights}: labels in {label_set.name}; pseudo-labels are {REFERENCE}'s classes"
+            f"{args.weights[0]}: labels in {label_set.name}; pseudo-labels are classes of "
+            f"{REFERENCE}"
         )
     if not 0 <= args.soft <= len(label_set):
         raise ConfigError(f"--soft must lie in 0 .. {len(label_set)}, got {args.soft}")
     made = {
-        "weights": segmenter.weights_sha256,
-        "model": segmenter.model_id,
+        "weights": [segmenter.weights_sha256 for segmenter in segmenters],
+        "models": [segmenter.model_id for segmenter in segmenters],
         "precision": args.precision,
         "views": args.views,
         "every_point": args.every_point,
@@ -168,7 +174,7 @@ def run(args: argparse.Namespace) -> None:
     }
     settings, folder = digest(made), PseudoFolder(args.out)
     beside = _refuse_strangers(folder, jobs, settings)
-    labeller = SoftLabeller(segmenter, VIEWS[args.views], args.every_point, args.threads)
+    labeller = SoftLabeller(segmenters, VIEWS[args.views], args.every_point, args.threads)
     convention = SensorConvention.named(args.convention)
     with progress() as bar:
         kept = label(jobs, labeller, folder, settings, convention, args.soft, bar)
@@ -178,8 +184,8 @@ def run(args: argparse.Namespace) -> None:
         "command": "python -m training.pseudo_label " + shlex.join(sys.argv[1:]),
         "version": __version__,
         "settings": made,
-        "labelled_by": network_entry(find_weights(args.weights), "labels"),
-        "engine": f"{segmenter.engine}: {segmenter.engine_detail}",
+        "labelled_by": [network_entry(find_weights(w), "labels") for w in args.weights],
+        "engine": f"{segmenters[0].engine}: {segmenters[0].engine_detail}",
         "thresholds": asdict(thresholds),
         "classes": {
             name: {"min_confidence": int(b), "points": int(p), "kept": int(k)}
@@ -206,7 +212,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("input", type=Path, nargs="+", help="folder of scans, scan or bag")
     add("--out", type=Path, required=True, help="new folder, or one to go on with")
-    add("--weights", default="student", help="shipped name or checkpoint path")
+    help_text = "shipped names or checkpoint paths; what several say is averaged"
+    add("--weights", nargs="+", default=["student"], help=help_text)
     add("--match", default="*", help="only scans whose name matches, e.g. '*kitti*'")
     add("--every", type=int, default=1, help="only every n-th scan")
     add("--one-drive", action="store_true", help="the scans of an input show one place")

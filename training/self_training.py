@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels for scans that nobody labelled: a network under test-time augmentation, and a filter.
 
-- SoftLabeller: class probabilities, averaged over turned and scaled views of a scan, one
-  pass per view; with ``every_point`` the passes of protocols P2 and P3
+- SoftLabeller: class probabilities of one network or several, averaged over turned and scaled
+  views of a scan, one pass per view; with ``every_point`` the passes of protocols P2 and P3
 - Thresholds: one confidence for all classes and, beside it, the surest share of each class, so that
   rare classes survive; thresholds per class after Zou et al., ECCV 2018 (class-balanced
   self-training)
@@ -60,50 +60,76 @@ class SoftLabels:
 
 
 class SoftLabeller:
-    """Scan → class probabilities, averaged over views."""
+    """Scan → class probabilities, averaged over networks and views."""
 
     def __init__(
         self,
-        segmenter: Segmenter,
+        segmenters: Sequence[Segmenter],
         views: Sequence[View] = VIEWS[4],
         every_point: bool = False,
         threads: int | None = None,
-        softmax: VoxelSoftmax | None = None,
+        softmaxes: Sequence[VoxelSoftmax] | None = None,
     ) -> None:
-        """Views to average over, and how thoroughly.
+        """Networks and views to average over, and how thoroughly.
 
         ``every_point``: points are thinned to half a voxel and all of them seen, in as many passes
         per view as the fullest voxel has, as in P2 and P3 (about eight times the cost); else one
         pass per view, in which the canonical point of a voxel speaks for the others.
-        ``softmax``: default the segmenter's network, compiled where its engine is ``native``.
+        ``softmaxes``: default the segmenters' networks, compiled where their engine is ``native``.
+        Raises ConfigError where the networks differ in classes or voxels.
         """
-        if not views:
-            raise ConfigError("test-time augmentation needs at least one view")
-        self.segmenter, self.views, self.every_point = segmenter, tuple(views), every_point
-        self._softmax = voxel_softmax(segmenter, threads) if softmax is None else softmax
+        if not views or not segmenters:
+            raise ConfigError("test-time augmentation needs at least one network and one view")
+        self.segmenters, self.views = tuple(segmenters), tuple(views)
+        first = self.segmenters[0]
+        for other in self.segmenters[1:]:
+            if (other.label_set.names, other.meta.grid_size) != (
+                first.label_set.names,
+                first.meta.grid_size,
+            ):
+                raise ConfigError(
+                    f"{first.model_id} and {other.model_id} cannot be averaged: they differ in "
+                    f"classes ({first.label_set.name}, {other.label_set.name}) or voxels "
+                    f"({first.meta.grid_size:g} m, {other.meta.grid_size:g} m)"
+                )
+        self.every_point = every_point
+        self._softmaxes = softmaxes or [voxel_softmax(s, threads) for s in self.segmenters]
         scaled = any(view.scale != 1 for view in self.views)
-        self.cell = segmenter.meta.grid_size / (2 if every_point or scaled else 1)
+        self.cell = first.meta.grid_size / (2 if every_point or scaled else 1)
         """Edge of the cells whose points share a label, metres; turned views have equal voxels."""
 
     def __call__(self, scan: LidarScan) -> SoftLabels:
         """Probabilities of all points. Raises ScanError where intensity is needed and missing."""
-        grid = self.segmenter.meta.grid_size
-        reach = self.segmenter.max_range / max(1.0, *(view.scale for view in self.views))
+        first = self.segmenters[0]
+        reach = min(s.max_range for s in self.segmenters)
+        reach /= max(1.0, *(view.scale for view in self.views))
         valid = (np.abs(scan.xyz) <= reach - self.cell).all(axis=1)
         row = np.full(len(scan), -1, np.int32)
-        classes = len(self.segmenter.label_set)
+        classes = len(first.label_set)
         if not valid.any():
             return SoftLabels(row, np.zeros((0, classes), np.float32))
-        xyz, intensity = scan.xyz[valid], self.segmenter.intensity(scan)[valid]
-        point, inverse = sub_sample(xyz, intensity, self.cell)
-        xyz, intensity = xyz[point], intensity[point]
-        row[valid] = inverse
-
+        xyz = scan.xyz[valid]
+        seen_as = [s.intensity(scan)[valid] for s in self.segmenters]
+        point, inverse = sub_sample(xyz, seen_as[0], self.cell)
+        xyz, row[valid] = xyz[point], inverse
         votes = np.zeros((len(xyz), classes), np.float32)  # [n, C] summed softmax
+        for softmax, intensity in zip(self._softmaxes, seen_as, strict=True):
+            self._vote(softmax, xyz, intensity[point], votes)
+        return SoftLabels(row, votes / votes.sum(axis=1, keepdims=True))
+
+    def _vote(
+        self,
+        softmax: VoxelSoftmax,
+        xyz: NDArray[np.float32],
+        intensity: NDArray[np.float32],
+        votes: NDArray[np.float32],
+    ) -> None:
+        """Add what one network says of points [n, 3] in all views."""
+        grid = self.segmenters[0].meta.grid_size
         for view in self.views:
             seen = view.apply(xyz)
             voxels = voxelise(seen, grid)
-            forward = self._softmax.prepare(voxels.coords)
+            forward = softmax.prepare(voxels.coords)
             if self.every_point:
                 for chosen in fragments(voxels):  # every point once per voxel: no collisions
                     votes[chosen] += forward(np.column_stack([seen[chosen], intensity[chosen]]))
@@ -111,7 +137,6 @@ class SoftLabeller:
                 chosen = canonical_points(voxels, seen, intensity, grid)
                 found = forward(np.column_stack([seen[chosen], intensity[chosen]]))
                 votes += found[voxels.inverse]
-        return SoftLabels(row, votes / votes.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def confidence_of(probability):
 
 def test_one_view_is_what_a_robot_runs(segmenter):
     scan = cloud()
-    soft, plain = SoftLabeller(segmenter, PLAIN)(scan), segmenter(scan)
+    soft, plain = SoftLabeller([segmenter], PLAIN)(scan), segmenter(scan)
     np.testing.assert_array_equal(soft.labels(), plain.labels)
     assert np.abs(soft.confidence() - confidence_of(plain.probability)).max() <= 1
     np.testing.assert_allclose(soft.probability.sum(axis=1), 1, rtol=1e-5)
@@ -56,7 +56,7 @@ def test_one_view_is_what_a_robot_runs(segmenter):
 
 def test_every_point_of_four_turns_is_protocol_p3(segmenter):
     scan = cloud()
-    soft = SoftLabeller(segmenter, QUARTER_TURNS, every_point=True)(scan)
+    soft = SoftLabeller([segmenter], QUARTER_TURNS, every_point=True)(scan)
     p3 = labeller("p3", segmenter, "semantic-kitti")(scan)
     np.testing.assert_array_equal(soft.labels(), p3.labels)
     np.testing.assert_allclose(soft.probability.max(axis=1)[soft.row], p3.probability, atol=1e-5)
@@ -72,7 +72,7 @@ def test_one_pass_per_view_counts_every_view_once(segmenter):
             return lambda features: np.eye(19, dtype=np.float32)[np.full(len(features), won)]
 
     scan = LidarScan(cloud(n=200).xyz / 8, cloud(n=200).intensity)  # several points per voxel
-    found = SoftLabeller(segmenter, VIEWS[4], softmax=Votes())(scan)
+    found = SoftLabeller([segmenter], VIEWS[4], softmaxes=[Votes()])(scan)
     assert max(calls) < len(found.probability)
     assert len(calls) == 4
     np.testing.assert_allclose(
@@ -80,21 +80,21 @@ def test_one_pass_per_view_counts_every_view_once(segmenter):
     )
     assert set(found.confidence()) == {25}
     calls.clear()
-    SoftLabeller(segmenter, VIEWS[10], softmax=Votes())(scan)
+    SoftLabeller([segmenter], VIEWS[10], softmaxes=[Votes()])(scan)
     assert len(calls) == 10
 
 
 def test_points_without_a_place_get_no_label(segmenter):
     scan = cloud(n=60)
     scan.xyz[3], scan.xyz[5] = np.nan, 1e9
-    found = SoftLabeller(segmenter)(scan)
+    found = SoftLabeller([segmenter])(scan)
     lost = np.isin(np.arange(60), [3, 5])
     np.testing.assert_array_equal(found.labels() == 255, lost)
     np.testing.assert_array_equal(found.confidence() == 0, lost)
     scan.xyz[:] = np.nan
-    assert set(SoftLabeller(segmenter)(scan).labels()) == {255}
-    with pytest.raises(ConfigError, match="at least one view"):
-        SoftLabeller(segmenter, ())
+    assert set(SoftLabeller([segmenter])(scan).labels()) == {255}
+    with pytest.raises(ConfigError, match="at least one network and one view"):
+        SoftLabeller([segmenter], ())
 
 
 @given(
@@ -208,7 +208,7 @@ def test_command_writes_what_training_reads(command, tmp_path):
     segmenter = Segmenter.load(tmp_path / "tiny.safetensors", engine="torch")
     for i, name in enumerate(scans.sequences):
         scan, labels = scans[i]
-        found = SoftLabeller(segmenter)(scan)
+        found = SoftLabeller([segmenter])(scan)
         np.testing.assert_array_equal(labels, found.labels())
         columns = PseudoFolder(tmp_path / "out").soft_columns(name)
         soft = dense(columns["soft_class"], columns["soft_value"], 19)
@@ -224,7 +224,7 @@ def test_command_writes_what_training_reads(command, tmp_path):
 def test_points_without_label_have_no_soft_target(segmenter, tmp_path):
     scan, folder = cloud(n=50), PseudoFolder(tmp_path)
     scan.xyz[7] = np.nan
-    found = SoftLabeller(segmenter)(scan)
+    found = SoftLabeller([segmenter])(scan)
     folder.write_scores("a", found, "", "", 3)
     value = folder.soft_columns("a")["soft_value"]
     assert value.shape == (50, 3)

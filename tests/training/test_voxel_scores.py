@@ -96,7 +96,7 @@ def test_scores_of_other_points_and_folders_without_any_are_refused(tmp_path):
         scans.columns(0, 299)
     with pytest.raises(InputError, match=r"a\.npz: holds no soft targets"):
         scored([PseudoScans(tmp_path / "bare", 0)], KITTI)
-    with pytest.raises(InputError, match=r"kept: no source holds scores"):
+    with pytest.raises(InputError, match=r"kept: no source has scores"):
         scored([Drives()], KITTI)
-    with pytest.raises(InputError, match=r"kept: no source holds scores"):
+    with pytest.raises(InputError, match=r"kept: no source has scores"):
         scored([PseudoScans(tmp_path / "one", 0)], LabelSet.named("common7"))

@@ -39,8 +39,10 @@ class SoftTargets:
     voxels: Literal["labelled", "all"] = "labelled"
     """labelled: voxels without a label count only in scans that have none; all: every voxel."""
     kept: bool = False
-    """In scans that training.pseudo_label --soft labelled, the class scores that it kept stand in
-    for the teacher's."""
+    """Class scores that networks gave to whole scans before training stand in for the teacher's:
+    those of training.pseudo_label --soft in scans that it labelled …"""
+    folder: str = ""
+    """… and, in any scan, those of training.score_scans in this folder."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,8 @@ class DistillConfig(TrainConfig):
             raise ConfigError(f"topology.alpha must be above 0, got {self.topology.alpha}")
         if self.head != "common":
             raise ConfigError("distillation needs head: common; teacher and student share classes")
+        if self.soft_targets.folder and not self.soft_targets.kept:
+            raise ConfigError("soft_targets: a folder of scores is used with kept: true only")
         self._check_sweeps()
         if self.teacher == "none":
             self._check_no_teacher()

@@ -12,6 +12,7 @@ Without any of them a batch is that of a supervised run, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,8 @@ def distill_mix(config: DistillConfig, mix: SourceMix, pairing: ScanPairing | No
     """The data of the run, with what is switched on. Raises InputError where it is nowhere."""
     sources: Sequence[LabelledScans] = mix.sources
     if config.soft_targets.kept and config.soft_targets.weight:
-        sources = scored(sources, mix.sets["common"].label_set)
+        folder = config.soft_targets.folder
+        sources = scored(sources, mix.sets["common"].label_set, Path(folder) if folder else None)
     if config.sweeps.count > 1:
         sources = _swept(config.sweeps, sources)
     found = mix.derived(DistillMix, sources)

@@ -134,7 +134,7 @@ def test_what_is_nowhere_is_said(folder, mix, tmp_path):
     fabric = open_device(BASE)
     with pytest.raises(InputError, match="no source has poses"):
         distill_mix(dataclasses.replace(BASE, sweeps=SWEPT), bare, None)
-    with pytest.raises(InputError, match="no source holds scores"):
+    with pytest.raises(InputError, match="no source has scores"):
         distill_mix(dataclasses.replace(BASE, soft_targets=KEPT), bare, None)
     with pytest.raises(ConfigError, match="--camera"):
         camera_side(CAMERA, Places(tmp_path, folder), mix, fabric)
