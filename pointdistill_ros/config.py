@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import yaml
 
 from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.io.cloud_filter import FilterFormat
 from pointdistill_ros.io.cloud_parts import OutputLayout
 from pointdistill_ros.io.columns import IntensityScale
 
@@ -92,6 +93,15 @@ class InputConfig:
     """How intensities come to 0..1; auto guesses from each cloud's largest value."""
     zero_is_no_return: Annotated[bool, Live()] = False
     """Points at exactly (0, 0, 0) are missing returns, as some drivers write them."""
+    max_points: Annotated[int, Range(1, 100_000_000), Live()] = 2_000_000
+    """A cloud of more points is refused and told; labelling only its beginning would leave a sector
+    without labels."""
+    z_offset: Annotated[float, Range(-100.0, 100.0), Live()] = 0.0
+    """Metres added to z before the network: how much higher above the road this sensor (or
+    target_frame) is than the one of the training. The labelled cloud keeps its coordinates."""
+    target_frame: str = ""
+    """Frame of the vehicle, x forward, z up, in which the network sees the scan (by tf2, before
+    z_offset); empty: the cloud's own. The labelled cloud keeps its frame."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -106,6 +116,29 @@ class OutputConfig:
     layout: Annotated[OutputLayout, Live()] = "xyzcpe_aligned"
     """Point layout of the labelled cloud: x y z class_id probability entropy in 24 or 21 bytes,
     the same three appended to the input's own fields, or x y z rgb."""
+    classes: str = "model"
+    """Classes that go out: model (the network's), or a label set to which the network's has a
+    remap, e.g. autoware. ~/class_info tells which."""
+    lazy: Annotated[bool, Live()] = True
+    """Label no cloud while nobody listens to what depends on labels; false labels all."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Which points ~/filtered leaves out. None by default: class names depend on the network."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    classes: Annotated[tuple[str, ...], Live()] = ()
+    """Classes to leave out, by their names in ~/class_info; [] or [''] leaves out none."""
+    class_probability_threshold: Annotated[float, Range(0.0, 1.0), Live()] = 0.5
+    """A point is left out where its class is one of these and at least this probable. Only the most
+    probable class of a point is known, so less than 0.5 spares points where another one leads."""
+    output_format: Annotated[FilterFormat, Live()] = "input"
+    """Layout of ~/filtered: the input's, or one of Autoware's made of the input's fields."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -164,6 +197,7 @@ class NodeConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     input: InputConfig = field(default_factory=InputConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
     pace: PaceConfig = field(default_factory=PaceConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 

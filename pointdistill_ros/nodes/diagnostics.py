@@ -17,6 +17,7 @@ import numpy as np
 
 from pointdistill_ros.config import DiagnosticsConfig
 from pointdistill_ros.errors import PointDistillError
+from pointdistill_ros.nodes.age import Arrival
 from pointdistill_ros.nodes.shedding import Shedding
 from pointdistill_ros.nodes.status import Held, Level, Status
 from pointdistill_ros.nodes.timing import Timing, rate
@@ -25,6 +26,8 @@ from pointdistill_ros.scan import LidarScan
 
 PERIODS, MARGIN = 2.0, 0.05
 """A sensor is late after this many of its periods, plus this many seconds."""
+OLD_IN_A_ROW = 3
+"""So many clouds one after the other come in too old before the clocks are blamed."""
 
 SAMPLE = 64
 """Intensities are judged by every 64th point."""
@@ -46,6 +49,8 @@ class Health:
 
     def _forget(self) -> None:
         self._arrivals: deque[float] = deque(maxlen=512)
+        self._stamps = "none seen"
+        self._old_in_a_row, self._old, self._unheard, self._idle = 0, 0.0, 0, False
         self._timing = Timing()
         self._bad_in_a_row = 0
         self._bad_reason = self._incompatible = self._doubt = ""
@@ -86,10 +91,20 @@ class Health:
         with self._lock:
             self._active_since = None
 
-    def arrived(self) -> None:
-        """A cloud came in."""
+    def arrived(self, *, heard: bool = True) -> None:
+        """A cloud came in; it is not labelled where nobody listens."""
         with self._lock:
             self._arrivals.append(self._clock())
+            self._idle = not heard
+            self._unheard += not heard
+
+    def stamped(self, arrival: Arrival, max_age: float) -> None:
+        """How old the cloud that came in was; ``max_age`` seconds are too old, 0 = never."""
+        with self._lock:
+            self._stamps = "of another clock" if arrival.foreign else "of this clock"
+            too_old = bool(max_age) and arrival.age > max_age
+            self._old_in_a_row = self._old_in_a_row + 1 if too_old else 0
+            self._old = arrival.age
 
     def incompatible(self, policy: str) -> None:
         """A publisher offers a QoS ``policy`` that the subscription cannot accept."""
@@ -128,12 +143,14 @@ class Health:
                 self._status("input", *self._judge_input(now, publishers, limits), {
                     "publishers": str(publishers),
                     "input Hz": f"{rate(self._arrivals, now):.2f}",
+                    "stamps": self._stamps,
                     "last bad cloud": self._bad_reason or "none",
                     **self._cloud,
                 }, now),
                 self._status("timing", *self._judge_timing(now, counters, limits), {
                     **self._timing.values(now),
                     "skipped on purpose": str(skipped),
+                    "skipped, nobody listens": str(self._unheard),
                     "received": str(counters.received),
                     "processed": str(counters.processed),
                     "dropped: overwritten": str(counters.overwritten),
@@ -184,6 +201,11 @@ class Health:
         period = _period(self._arrivals)
         if period and silence > PERIODS * period + MARGIN:
             return Level.WARN, f"cloud late: the sensor's period is {period:.2f} s, {source}"
+        if self._old_in_a_row >= OLD_IN_A_ROW:
+            return Level.ERROR, (
+                f"clouds come in {self._old:.2g} s old, older than input.max_age: the clocks of "
+                "driver and node differ, or a bag plays without /clock"
+            )
         if self._bad_in_a_row:
             level = Level.WARN if self._bad_in_a_row < 3 else Level.ERROR
             return level, f"bad cloud: {self._bad_reason}"
@@ -194,6 +216,8 @@ class Health:
     ) -> tuple[Level, str]:
         if self._active_since is None:
             return Level.STALE, "not active"
+        if self._idle:
+            return Level.OK, "nobody listens: clouds are not labelled"
         return self._timing.judge(now, counters, limits)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import String
 
-from pointdistill_ros.io.pointcloud2 import OutputLayout, encode_labels
+from pointdistill_ros.io.pointcloud2 import CloudParts, OutputLayout, encode_labels
 from pointdistill_ros.labels import UNLABELLED, LabelSet
 from pointdistill_ros.nodes.worker import Counters
 from pointdistill_ros.segmentation import Segmentation
@@ -20,13 +20,19 @@ try:
     from pointdistill_ros.msg import ClassInfo, SegmentationStats
 except ImportError:  # installed without the CMake step
     ClassInfo = SegmentationStats = None
+try:
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:  # not part of every ROS installation
+    LabelInfo = VisionClass = None
 
 __all__ = [
     "ClassInfo",
     "CloudWriter",
+    "LabelInfo",
     "SegmentationStats",
     "class_info",
     "class_info_type",
+    "label_info",
     "segmentation_stats",
 ]
 
@@ -39,9 +45,13 @@ class CloudWriter:
 
     def write(self, cloud: Any, segmentation: Segmentation, layout: OutputLayout) -> PointCloud2:
         """The labelled form of a PointCloud2, header included. Raises CloudError."""
+        parts = encode_labels(cloud, segmentation, layout, buffer=self._message.data)
+        return self.fill(cloud.header, parts)
+
+    def fill(self, header: Any, parts: CloudParts) -> PointCloud2:
+        """The message made of these."""
         message = self._message
-        parts = encode_labels(cloud, segmentation, layout, buffer=message.data)
-        message.header = cloud.header
+        message.header = header
         message.height, message.width = parts.height, parts.width
         message.fields = [
             PointField(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count)
@@ -72,6 +82,17 @@ def class_info(label_set: LabelSet, model_id: str, weights_sha256: str) -> Any:
     return ClassInfo(**content) if ClassInfo else String(data=json.dumps(content))
 
 
+def label_info(label_set: LabelSet, stamp: Any) -> Any:
+    """What the class ids mean, as vision_msgs/LabelInfo; its threshold is 0: every point counts."""
+    message = LabelInfo(threshold=0.0)
+    message.header.stamp = stamp
+    names = {**dict(enumerate(label_set.names)), UNLABELLED: "UNLABELED"}
+    message.class_map = [
+        VisionClass(class_id=number, class_name=name) for number, name in names.items()
+    ]
+    return message
+
+
 def segmentation_stats(
     header: Any,
     model_id: str,
@@ -80,7 +101,7 @@ def segmentation_stats(
     counters: Counters,
     health: tuple[int, str],
 ) -> Any:
-    """SegmentationStats of one cloud; ``milliseconds`` has age, decode, publish and total."""
+    """SegmentationStats of one cloud; ``milliseconds`` of every step (outputs.TIMES)."""
     histogram = np.bincount(segmentation.labels, minlength=256)
     valid = len(segmentation) - int(histogram[UNLABELLED])
     shares = histogram[: len(segmentation.label_set)] / max(valid, 1)
@@ -92,8 +113,8 @@ def segmentation_stats(
         voxels=segmentation.voxels,
         age_ms=milliseconds["age"],
         decode_ms=milliseconds["decode"],
-        geometry_ms=float(segmentation.timing.get("geometry", 0.0)),
-        network_ms=float(segmentation.timing.get("network", 0.0)),
+        geometry_ms=milliseconds["geometry"],
+        network_ms=milliseconds["network"],
         publish_ms=milliseconds["publish"],
         total_ms=milliseconds["total"],
         received=counters.received,

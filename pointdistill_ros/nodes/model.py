@@ -74,6 +74,18 @@ class OwnModel:
         return load_segmenter(config) if self._segmenter is None else self._segmenter
 
 
+def model_facts(segmenter: SegmenterLike) -> dict[str, str]:
+    """What people want to know of a loaded model."""
+    return {
+        "model": segmenter.model_id,
+        "weights sha256": segmenter.weights_sha256,
+        "parameters": str(segmenter.num_parameters),
+        "device": segmenter.device,
+        "engine": f"{segmenter.engine}: {segmenter.engine_detail}",
+        "label set": segmenter.label_set.name,
+    }
+
+
 def load_segmenter(config: ModelConfig) -> SegmenterLike:
     """The real thing, without a latency budget; torch is imported here and not before."""
     try:

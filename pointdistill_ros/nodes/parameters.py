@@ -4,6 +4,7 @@
 - group.field names, defaults, ranges, choices and help all come from the dataclass
 - read-only unless the field is marked Live
 - a set of changes is accepted or refused as a whole, with the reason
+- lists are lists of strings, of which empty ones do not count
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ from pointdistill_ros.config import Live, Range
 from pointdistill_ros.errors import ConfigError
 
 C = TypeVar("C")
+
+EMPTY_LIST = [""]
+"""How ROS is told of a list of no strings: rclpy takes one without any entry for bytes."""
+UNTYPED = (Parameter.Type.NOT_SET, Parameter.Type.BYTE_ARRAY, Parameter.Type.STRING_ARRAY)
+"""What an empty list in a file or in code may come as."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,8 @@ def rebuild(config: C, values: Mapping[str, Any], prefix: str = "") -> C:
     for entry in fields(config):  # type: ignore[arg-type]  # C is always a dataclass here
         name, old = prefix + entry.name, getattr(config, entry.name)
         group = is_dataclass(old)
-        arguments[entry.name] = rebuild(old, values, f"{name}.") if group else values.get(name, old)
+        new = rebuild(old, values, f"{name}.") if group else values.get(name, old)
+        arguments[entry.name] = tuple(filter(None, new)) if isinstance(old, tuple) else new
     try:
         return type(config)(**arguments)
     except ValueError as error:
@@ -119,8 +126,14 @@ def declare(node: Node, defaults: C) -> C:
     known = []
     for setting in settings(defaults):
         known.append(setting.name)
+        default: Any = setting.default
+        if isinstance(default, tuple):
+            default = list(default) or EMPTY_LIST
+            given = node._parameter_overrides.get(setting.name)
+            if given is not None and not given.value and given.type_ in UNTYPED:
+                node._parameter_overrides[setting.name] = Parameter(setting.name, value=EMPTY_LIST)
         try:
-            parameter = node.declare_parameter(setting.name, setting.default, setting.descriptor())
+            parameter = node.declare_parameter(setting.name, default, setting.descriptor())
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise ConfigError(f"parameter {setting.name}: {error}") from error
         values[setting.name] = parameter.value

@@ -1,60 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
 """The segmentation node: clouds in on ``points``, a class for every point out.
 
-- out: ``~/labeled_points``, ``~/visualization`` (only when someone looks), ``~/stats``,
-  ``~/class_info`` (latched), ``/diagnostics``
+- out: ``~/labeled_points`` and all else that outputs.py lists, ``/diagnostics``
 - lifecycle: configure loads the model and warms it up, activate subscribes, deactivate stops within
   one frame, cleanup frees the model; ``autostart`` does the first two at start
-- the callback only puts the cloud into a one-slot mailbox; a worker thread does the rest, so that
-  services, parameters and diagnostics answer while the network runs
-The teacher is the same node with other weights.
+- the callback only puts the cloud into a one-slot mailbox; a worker thread does the rest
+  (pipeline.py), so that services, parameters and diagnostics answer while the network runs
+- while nobody listens to anything that depends on labels, no cloud is labelled
+The teacher is the same node with other weights. docs/node.md lists topics, QoS and parameters.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from typing import Any, NamedTuple
+from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import PointCloud2
 
 from pointdistill_ros.config import NodeConfig
-from pointdistill_ros.errors import PointDistillError
-from pointdistill_ros.io.pointcloud2 import DecodeOptions, decode
+from pointdistill_ros.errors import LabelError, PointDistillError
 from pointdistill_ros.nodes import messages, parameters
-from pointdistill_ros.nodes.diagnostics import SAMPLE, Health, cloud_facts
-from pointdistill_ros.nodes.model import ModelHost, OwnModel, SegmenterLike
+from pointdistill_ros.nodes.aliases import apply_aliases
+from pointdistill_ros.nodes.check import check, wants_check
+from pointdistill_ros.nodes.classes import SentClasses
+from pointdistill_ros.nodes.diagnostics import Health
+from pointdistill_ros.nodes.model import ModelHost, OwnModel, SegmenterLike, model_facts
 from pointdistill_ros.nodes.model_thread import ModelThread
+from pointdistill_ros.nodes.outputs import Labelled, Outputs
 from pointdistill_ros.nodes.pace import EveryNth, rest, set_priority
+from pointdistill_ros.nodes.pipeline import CloudPipeline
+from pointdistill_ros.nodes.placement import Placement
+from pointdistill_ros.nodes.reporter import Reporter
 from pointdistill_ros.nodes.run import spin
-from pointdistill_ros.nodes.shedding import CloudBudget
-from pointdistill_ros.nodes.status import diagnostic_array
 from pointdistill_ros.nodes.worker import Counters, Frame, NewestFrameWorker
-from pointdistill_ros.scan import LidarScan
-from pointdistill_ros.segmentation import Segmentation
 
 STOP_TIMEOUT = 2.0
 """Seconds a frame in work gets to finish when the node stops."""
 TICK = 0.05
-"""Seconds between looks at the health; published once a second and when a level, its
-reason or the number of publishers changes."""
-
-
-class Labelled(NamedTuple):
-    """A cloud that has gone out with labels."""
-
-    header: Any
-    segmentation: Segmentation
-    milliseconds: dict[str, float]
+"""Seconds between looks at the health."""
 
 
 class SegmentationNode(LifecycleNode):
@@ -74,22 +65,19 @@ class SegmentationNode(LifecycleNode):
         super().__init__(node_name, **node_options)
         self._host = host or OwnModel(segmenter)
         self._segmenter: SegmenterLike | None = None
-        self._budget: CloudBudget | None = None
+        self._classes: SentClasses | None = None
+        self._pipeline: CloudPipeline | None = None
         self._thread: ModelThread | None = None
         self._worker: NewestFrameWorker[PointCloud2, Labelled] | None = None
         self._subscription: Any = None
-        self._outputs: dict[str, Any] = {}
-        self._writers: dict[str, messages.CloudWriter] = {}
         self._foreign_stamps = False
         self._turns = EveryNth()
         self._health = Health()
-        self._condition: object = None
-        self._reported = 0.0
-
+        apply_aliases(self)
         self._config = parameters.declare(self, NodeConfig())
         self.add_on_set_parameters_callback(self._judge_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._reporter = Reporter(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._health_timer = self.create_timer(TICK, self._report_health, clock=steady)
         if messages.SegmentationStats is None:
@@ -103,29 +91,21 @@ class SegmentationNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model, create the outputs; else say why and stay unconfigured."""
+        doing = f"load model {self._config.model.path}"
         self._thread = self._host.thread()
         try:
             priority = self._thread.submit(self._lower_priority).result()
-            segmenter = self._thread.submit(self._load_and_warm_up).result()
+            self._segmenter = self._thread.submit(self._load_and_warm_up).result()
+            doing = "configure"
+            self._pipeline = self._make_pipeline(self._segmenter)
         except Exception as error:
-            self._thread.end(STOP_TIMEOUT)
+            self._release()
             reason = str(error) if isinstance(error, PointDistillError) else repr(error)
-            self._health.unloaded(f"cannot load model {self._config.model.path}: {reason}")
-            self.get_logger().error(f"cannot load model {self._config.model.path}: {reason}")
+            self._health.unloaded(f"cannot {doing}: {reason}")
+            self.get_logger().error(f"cannot {doing}: {reason}")
             return TransitionCallbackReturn.FAILURE
-        self._segmenter, self._budget = segmenter, CloudBudget(segmenter)
-        self._health.loaded(
-            {
-                "model": segmenter.model_id,
-                "weights sha256": segmenter.weights_sha256,
-                "parameters": str(segmenter.num_parameters),
-                "device": segmenter.device,
-                "priority": priority,
-                "engine": f"{segmenter.engine}: {segmenter.engine_detail}",
-                "label set": segmenter.label_set.name,
-            }
-        )
-        self._create_outputs(segmenter)
+        segmenter = self._segmenter
+        self._health.loaded({**model_facts(segmenter), "priority": priority})
         self.get_logger().info(
             f"model {segmenter.model_id} on {segmenter.device} ({segmenter.engine} engine: "
             f"{segmenter.engine_detail}), "
@@ -134,34 +114,26 @@ class SegmentationNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker, then subscribe."""
-        result = super().on_activate(state)  # outputs first: a cloud may be there at once
-        self._worker = NewestFrameWorker(
+        """Subscribe and start the worker."""
+        try:
+            self._subscription = self._subscribe()
+        except Exception as error:  # a QoS override that does not exist
+            self.get_logger().error(f"cannot subscribe to points: {error}")
+            return TransitionCallbackReturn.FAILURE
+        assert self._thread is not None and self._pipeline is not None
+        outputs = self._pipeline.outputs
+        self._worker = worker = NewestFrameWorker(
             self._label,
-            done=self._publish_stats,
+            done=lambda done: outputs.publish_figures(done, worker.counters, self._health.summary),
             refused=self._refuse,
             max_age=lambda: self._config.input.max_age,
             rest=lambda worked: rest(worked, self._config.pace.max_load),
             clock=self._now,
         )
-        assert self._thread is not None
-        self._worker.start(self._thread)
+        worker.start(self._thread)
         self._turns = EveryNth()
         self._health.activated()
-        reliable = self._config.input.reliability == "reliable"
-        self._subscription = self.create_subscription(
-            PointCloud2,
-            "points",
-            self._receive,
-            QoSProfile(
-                depth=self._config.input.depth,
-                reliability=(
-                    ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-                ),
-            ),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._mismatch),
-        )
-        return result
+        return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and wait for the frame in work."""
@@ -197,23 +169,33 @@ class SegmentationNode(LifecycleNode):
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
-    def _create_outputs(self, segmenter: SegmenterLike) -> None:
-        self._writers = {topic: messages.CloudWriter() for topic in ("labeled", "visualization")}
-        overridable = QoSOverridingOptions.with_default_policies()
-        kinds = {"~/labeled_points": PointCloud2, "~/visualization": PointCloud2}
-        if messages.SegmentationStats is not None:
-            kinds["~/stats"] = messages.SegmentationStats
-        for topic, kind in kinds.items():
-            self._outputs[topic] = self.create_lifecycle_publisher(
-                kind, topic, 1, qos_overriding_options=overridable
-            )
-        # Not a lifecycle publisher: what the ids mean is known, and told, from configure on.
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        info = self.create_publisher(messages.class_info_type(), "~/class_info", latched)
-        info.publish(
-            messages.class_info(segmenter.label_set, segmenter.model_id, segmenter.weights_sha256)
+    def _make_pipeline(self, segmenter: SegmenterLike) -> CloudPipeline:
+        """Raises where the model's classes, a target frame or a QoS override is not to be had."""
+        self._classes = SentClasses(segmenter.label_set, self._config.output.classes)
+        self._classes.members(self._config.filter.classes)
+        placement = Placement(self, self._config.input.target_frame)
+        try:
+            outputs = Outputs(self, self._classes, segmenter.model_id, segmenter.weights_sha256)
+        except Exception:
+            placement.close()
+            raise
+        return CloudPipeline(segmenter, self._classes, placement, outputs, self._health)
+
+    def _subscribe(self) -> Any:
+        reliable = self._config.input.reliability == "reliable"
+        return self.create_subscription(
+            PointCloud2,
+            "points",
+            self._receive,
+            QoSProfile(
+                depth=self._config.input.depth,
+                reliability=(
+                    ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+                ),
+            ),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._mismatch),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        self._outputs["~/class_info"] = info
 
     def _stop_worker(self) -> bool:
         if self._subscription is not None:
@@ -239,10 +221,9 @@ class SegmentationNode(LifecycleNode):
         if self._thread is not None:
             self._thread.end(STOP_TIMEOUT)
             self._thread = None
-        for publisher in self._outputs.values():
-            self.destroy_lifecycle_publisher(publisher)
-        self._outputs, self._writers = {}, {}
-        self._segmenter = self._budget = None
+        if self._pipeline is not None:
+            self._pipeline.close()
+        self._segmenter = self._classes = self._pipeline = None
         self._health.unloaded()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
@@ -251,77 +232,27 @@ class SegmentationNode(LifecycleNode):
     # clouds
 
     def _receive(self, cloud: PointCloud2) -> None:
-        self._health.arrived()
-        assert self._worker is not None
-        if not self._turns.takes(self._config.pace.every):
+        assert self._worker is not None and self._pipeline is not None
+        heard = not self._config.output.lazy or self._pipeline.outputs.heard
+        self._health.arrived(heard=heard)
+        if not heard or not self._turns.takes(self._config.pace.every):
             return
         stamp = cloud.header.stamp.sec + 1e-9 * cloud.header.stamp.nanosec
-        frame = self._worker.put(cloud, stamp)
-        if frame.foreign_stamp and not self._foreign_stamps:
-            self._foreign_stamps = True
+        arrival = self._worker.put(cloud, stamp).arrival
+        self._health.stamped(arrival, self._config.input.max_age)
+        if arrival.foreign and not self._foreign_stamps:
             self.get_logger().warning(
                 f"stamps of {self._subscription.topic_name} are more than 10 s from this node's "
-                "clock (a bag without use_sim_time?): ages count from the reception"
+                "clock (a bag without use_sim_time?): ages count from the reception",
+                throttle_duration_sec=60.0,
             )
+        self._foreign_stamps = arrival.foreign
 
     def _label(self, frame: Frame[PointCloud2]) -> Labelled:
         """Worker thread: cloud → labels → out."""
-        cloud, config = frame.message, self._config
-        began = time.perf_counter()
-        options = DecodeOptions(
-            config.input.intensity_field,
-            config.input.intensity_scale,
-            config.input.zero_is_no_return,
-        )
-        scan = decode(cloud, options)
-        decoded = time.perf_counter()
-        assert self._segmenter is not None and self._budget is not None
-        self._budget.begin(config.model.max_latency_ms)
-        segmentation = self._segmenter(scan)
-        segmented = time.perf_counter()
-        labelled = self._writers["labeled"].write(cloud, segmentation, config.output.layout)
-        self._outputs["~/labeled_points"].publish(labelled)
-        if self._outputs["~/visualization"].get_subscription_count():
-            coloured = self._writers["visualization"].write(cloud, segmentation, "rgb")
-            self._outputs["~/visualization"].publish(coloured)
-        published = time.perf_counter()
-        age = self._now() - frame.reference
-        total = published - began
-        shedding = self._budget.end(total - (segmented - decoded))
-        self._health.finished(age, total, shedding)
-        self._health.described(cloud_facts(cloud, scan), self._intensity_warning(scan))
-        return Labelled(
-            cloud.header,
-            segmentation,
-            {
-                "age": 1e3 * age,
-                "decode": 1e3 * (decoded - began),
-                "publish": 1e3 * (published - segmented),
-                "total": 1e3 * total,
-            },
-        )
-
-    def _intensity_warning(self, scan: LidarScan) -> str:
-        """Worker thread: the most frequent reason for bad labels on another lidar, or nothing."""
-        if scan.intensity is None or self._segmenter is None:
-            return ""
-        sample = scan.intensity[::SAMPLE]
-        return self._segmenter.intensity_warning(sample) or ""
-
-    def _publish_stats(self, labelled: Labelled) -> None:
-        """Worker thread, after the frame has been counted."""
-        stats = self._outputs.get("~/stats")
-        if stats is not None:
-            assert self._worker is not None and self._segmenter is not None
-            message = messages.segmentation_stats(
-                labelled.header,
-                self._segmenter.model_id,
-                labelled.segmentation,
-                labelled.milliseconds,
-                self._worker.counters,
-                self._health.summary,
-            )
-            stats.publish(message)
+        worker, pipeline = self._worker, self._pipeline
+        assert worker is not None and pipeline is not None
+        return pipeline(frame.message, lambda: worker.age(frame), self._config)
 
     def _refuse(self, error: Exception) -> None:
         """Worker thread: a cloud got no labels."""
@@ -335,11 +266,17 @@ class SegmentationNode(LifecycleNode):
 
     def _judge_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         verdict, config = parameters.judge(self._config, changes)
-        segmenter = self._segmenter
-        if config.model.max_latency_ms and segmenter is not None and not segmenter.sheds_load:
-            reason = f"engine {segmenter.engine!r} cannot shed load; leave model.max_latency_ms 0"
-            return SetParametersResult(successful=False, reason=reason)
-        return verdict
+        if not verdict.successful or self._segmenter is None or self._classes is None:
+            return verdict
+        reason = ""
+        if config.model.max_latency_ms and not self._segmenter.sheds_load:
+            engine = self._segmenter.engine
+            reason = f"engine {engine!r} cannot shed load; leave model.max_latency_ms 0"
+        try:
+            self._classes.members(config.filter.classes)
+        except LabelError as error:
+            reason = f"filter.classes: {error}"
+        return SetParametersResult(successful=not reason, reason=reason)
 
     def _apply_parameters(self, changes: list[Parameter[Any]]) -> None:
         self._config = parameters.judge(self._config, changes)[1]
@@ -348,6 +285,18 @@ class SegmentationNode(LifecycleNode):
         policy = qos_policy_name_from_kind(info.last_policy_kind)
         self._health.incompatible(policy)
         self.get_logger().warning(f"a publisher of points offers an incompatible QoS: {policy}")
+
+    def facts(self) -> dict[str, str]:
+        """What is loaded and what goes out, for people; empty while unconfigured."""
+        if self._segmenter is None or self._classes is None:
+            return {}
+        sent, out = self._classes.label_set, self._config.filter.classes
+        return {
+            **model_facts(self._segmenter),
+            "classes that go out": f"{sent.name}: {', '.join(sent.names)}",
+            "left out of filtered": ", ".join(out) or "none",
+            "seen in frame": self._config.input.target_frame or "that of the cloud",
+        }
 
     @property
     def counters(self) -> Counters:
@@ -363,18 +312,14 @@ class SegmentationNode(LifecycleNode):
         statuses = self._health.statuses(
             self.counters, publishers, self._config.diagnostics, self._turns.skipped
         )
-        condition = [(status.level, status.message) for status in statuses], publishers
-        now = time.monotonic()
-        if condition != self._condition or now - self._reported >= 1.0:
-            self._condition, self._reported = condition, now
-            device = "" if self._segmenter is None else self._segmenter.device
-            stamp = self.get_clock().now().to_msg()
-            name = self.get_fully_qualified_name().lstrip("/")
-            self._diagnostics.publish(diagnostic_array(name, device, stamp, statuses))
+        device = "" if self._segmenter is None else self._segmenter.device
+        self._reporter.report(statuses, publishers, device)
 
 
 def main() -> int:
-    """Entry point of the executable."""
+    """Entry point of the executable. ``--check`` loads the model, tells about it, and ends."""
+    if wants_check(sys.argv):
+        return check(SegmentationNode)
     return spin(SegmentationNode)
 
 

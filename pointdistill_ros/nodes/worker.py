@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from pointdistill_ros.errors import PointDistillError
+from pointdistill_ros.nodes.age import FOREIGN_CLOCK, AgeClock, Arrival
 from pointdistill_ros.nodes.model_thread import ModelThread
+
+__all__ = ["FOREIGN_CLOCK", "POLL", "Counters", "Frame", "NewestFrameWorker"]
 
 M = TypeVar("M")
 R = TypeVar("R")
 
-FOREIGN_CLOCK = 10.0
-"""Seconds between stamp and clock beyond which the stamp belongs to another clock (a bag, say)."""
 POLL = 0.2
 """Seconds after which the thread looks at the stop request even if nobody wakes it."""
 
@@ -52,13 +53,10 @@ class Counters:
 
 @dataclass(frozen=True)
 class Frame(Generic[M]):
-    """A message and when its age begins."""
+    """A message and when it came."""
 
     message: M
-    reference: float
-    """Clock seconds: the stamp, or the reception where the stamp follows another clock."""
-    foreign_stamp: bool
-    """True where ``reference`` is the reception."""
+    arrival: Arrival
 
 
 class NewestFrameWorker(Generic[M, R]):
@@ -67,8 +65,8 @@ class NewestFrameWorker(Generic[M, R]):
     ``work`` gets a Frame and returns a result, or raises. ``done`` gets the result after it has
     been counted as processed. ``refused`` gets the exception of an invalid or failed frame and
     must not raise. All three run in the worker's thread. ``max_age`` is asked per frame (seconds,
-    0 = no limit). ``rest`` tells, from the seconds that a frame took, how long to rest after it; it
-    is asked again while resting.
+    0 = no limit); ``clock`` may jump, ``steady`` does not. ``rest`` tells, from the seconds that a
+    frame took, how long to rest after it; it is asked again while resting.
     """
 
     def __init__(
@@ -80,9 +78,10 @@ class NewestFrameWorker(Generic[M, R]):
         max_age: Callable[[], float] = lambda: 0.0,
         rest: Callable[[float], float] = lambda _: 0.0,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._work, self._done, self._refused = work, done, refused
-        self._max_age, self._rest, self._clock = max_age, rest, clock
+        self._max_age, self._rest, self._ages = max_age, rest, AgeClock(clock, steady)
         self._lock = threading.Lock()
         self._slot: Frame[M] | None = None
         self._counters = Counters()
@@ -100,9 +99,7 @@ class NewestFrameWorker(Generic[M, R]):
 
     def put(self, message: M, stamp: float) -> Frame[M]:
         """Leave the newest frame in the slot; ``stamp`` in seconds of the message's own clock."""
-        now = self._clock()
-        foreign = abs(now - stamp) > FOREIGN_CLOCK
-        frame = Frame(message, now if foreign else stamp, foreign)
+        frame = Frame(message, self._ages.arrival(stamp))
         with self._lock:
             self._count("received")
             if self._slot is not None:
@@ -111,6 +108,10 @@ class NewestFrameWorker(Generic[M, R]):
         self.wake.set()
         return frame
 
+    def age(self, frame: Frame[M]) -> float:
+        """Seconds since its stamp, or since its reception (age.py)."""
+        return self._ages.age(frame.arrival)
+
     def step(self) -> bool:
         """Work off the frame in the slot; False when there is none."""
         with self._lock:
@@ -118,7 +119,7 @@ class NewestFrameWorker(Generic[M, R]):
         if frame is None:
             return False
         max_age = self._max_age()
-        if max_age and self._clock() - frame.reference > max_age:
+        if max_age and self.age(frame) > max_age:
             with self._lock:
                 self._count("stale")
             return True

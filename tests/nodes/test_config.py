@@ -8,6 +8,7 @@ import yaml
 
 from pointdistill_ros.config import (
     DiagnosticsConfig,
+    FilterConfig,
     InputConfig,
     ModelConfig,
     NodeConfig,
@@ -35,6 +36,7 @@ def test_an_empty_file_is_a_valid_configuration(tmp_path):
 def test_the_segmentation_file_shows_every_default():
     data = node_file("segmentation")
     assert parse_config(NodeConfig, data, "file") == NodeConfig()
+    data["filter"]["classes"] = tuple(data["filter"]["classes"])
     assert data == dataclasses.asdict(NodeConfig())
 
 
@@ -60,6 +62,8 @@ def test_the_teacher_file_is_valid():
         ({"inputs": {}}, "inputs"),
         ({"input": {"depth": "many"}}, "input.depth"),
         ({"output": {"layout": "xyz"}}, "output.layout"),
+        ({"filter": {"classes": "road"}}, "filter.classes"),
+        ({"filter": {"classes": [1]}}, "filter.classes.0"),
         ({"input": {"depth": 0}}, "depth must lie in 1 .. 1000"),
         ({"diagnostics": {"warn_age": 2.0}}, "error_age (1) must not be below warn_age (2)"),
     ],
@@ -79,7 +83,11 @@ def test_refusals_name_file_and_key(data, key):
         (InputConfig, {"depth": 1001}),
         (InputConfig, {"reliability": "sometimes"}),
         (InputConfig, {"intensity_scale": "loud"}),
+        (InputConfig, {"max_points": 0}),
+        (InputConfig, {"z_offset": float("inf")}),
         (OutputConfig, {"layout": "xyz"}),
+        (FilterConfig, {"class_probability_threshold": 1.01}),
+        (FilterConfig, {"output_format": "pcd"}),
         (ModelConfig, {"threads": -1}),
         (ModelConfig, {"max_latency_ms": -1.0}),
         (ModelConfig, {"max_latency_ms": float("nan")}),
