@@ -5,11 +5,14 @@ Knows only the names that our launch files use; any other is an ImportError.
 """
 
 import runpy
+import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
+OURS = ("pointdistill_ros.nodes.launch_arguments", "pointdistill_ros.nodes.launch_actions")
+"""Modules that import launch: they must not outlive the stand-in."""
 
 
 class Recorded:
@@ -123,10 +126,11 @@ def launch(path, monkeypatch, **values):
 
     Returns its declared arguments and all actions for these values, in order.
     """
-    import sys
-
     for name, module in modules().items():
         monkeypatch.setitem(sys.modules, name, module)
+    for name in OURS:
+        monkeypatch.setitem(sys.modules, name, None)  # undone when the test ends
+        del sys.modules[name]
     description = runpy.run_path(str(path))["generate_launch_description"]()
     entities = description.args[0]
     arguments = [e for e in entities if isinstance(e, DeclareLaunchArgument)]

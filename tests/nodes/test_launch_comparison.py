@@ -67,12 +67,21 @@ def test_the_topics_that_the_comparison_reads_are_those_that_the_sides_write():
     read = re.findall(r'"(labeled_points|class_info)"', source)
     assert set(read) == {"labeled_points", "class_info"}
     assert 'f"{side}/{topic}"' in source
-    written = (ROOT / "pointdistill_ros/nodes/segmentation_node.py").read_text()
+    written = (ROOT / "pointdistill_ros/nodes/outputs.py").read_text()
     assert all(f'"~/{topic}"' in written for topic in read)
 
 
 def test_without_a_teacher_of_our_own(compare):
     assert set(nodes(compare(run_teacher="false"))) == {"student", "comparison_node"}
+
+
+def test_with_autostart_false_launch_leads_all_three(compare):
+    actions = compare(autostart="false")
+    led = [a for a in actions if type(a).__name__ == "LifecycleNode"]
+    assert {node.kwargs["name"] for node in led} == {"student", "teacher", "comparison_node"}
+    assert not any(node.kwargs["parameters"][1]["autostart"] for node in led)
+    kinds = [type(action).__name__ for action in actions]
+    assert kinds == ["RegisterEventHandler", "LifecycleNode", "EmitEvent"] * 3
 
 
 def test_time_transport_and_log_level_reach_every_node(replay, compare):
@@ -81,8 +90,7 @@ def test_time_transport_and_log_level_reach_every_node(replay, compare):
         assert node["parameters"][1]["use_sim_time"] is True
         assert node["arguments"][-1] == "debug"
     kinds = [type(action).__name__ for action in actions]
-    # a group ends the scope of what is set in it: once per side, once for the rest
-    assert kinds == ["SetEnvironmentVariable", "Node"] * 3
+    assert kinds == ["SetEnvironmentVariable"] + ["Node"] * 3
     assert player(replay(dds_transport="large_data"))["additional_env"] == {
         "FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"
     }

@@ -24,9 +24,25 @@ PARAMETERS = {
         ("comparison_node", ComparisonConfig()),
     )
 }
+PARAMETERS["multi_lidar_node"] = PARAMETERS["segmentation_node"]
 NEEDED = {"replay.launch.py": {"bag": "drive.mcap"}}
 """Arguments without a default."""
-VIEWERS = {("rviz2", "rviz2"), ("foxglove_bridge", "foxglove_bridge")}
+FOREIGN = {
+    ("rviz2", "rviz2"),
+    ("foxglove_bridge", "foxglove_bridge"),
+    ("autoware_euclidean_cluster", "label_based_euclidean_cluster_node"),
+    ("nav2_lifecycle_manager", "lifecycle_manager"),
+}
+SETS = [
+    {},
+    {"use_sim_time": "true", "log_level": "debug", "dds_transport": "udp_large"},
+    {"model": "m.safetensors", "device": "cpu", "max_latency_ms": "80", "z_offset": "-0.5"},
+    {"filter_classes": "road, sidewalk", "filter_probability": "0.7", "classes": "autoware"},
+    {"autostart": "external", "namespace": "car", "target_frame": "base_link"},
+    {"rviz": "true", "viewer": "rviz", "cluster": "true", "mode": "process", "step": "true"},
+    {"viewer": "foxglove", "run_teacher": "false", "lifecycle_manager": "false"},
+]
+"""Argument sets; a file gets what it declares of each."""
 
 
 def starter(path, monkeypatch):
@@ -38,6 +54,22 @@ def starter(path, monkeypatch):
 def start_any(request, monkeypatch):
     """Run each launch file with some arguments."""
     return starter(request.param, monkeypatch)
+
+
+@pytest.fixture
+def started(start_any):
+    """Each launch file with each choice of each argument, and with the argument sets."""
+
+    def runs():
+        arguments, _ = start_any()
+        known = {argument.name for argument in arguments}
+        for values in SETS:
+            yield start_any(**{name: v for name, v in values.items() if name in known})[1]
+        for argument in arguments:
+            for choice in argument.kwargs.get("choices", []):
+                yield start_any(**{argument.name: choice})[1]
+
+    return runs
 
 
 @pytest.fixture
@@ -65,7 +97,9 @@ def flattened(data, prefix=""):
 
 def test_there_are_these_launch_files():
     names = [path.name.partition(".")[0] for path in FILES]
-    assert {"segmentation", "comparison", "replay"} <= set(names)
+    assert set(names) == {
+        *("segmentation", "comparison", "replay", "multi_lidar", "autoware", "nav2")
+    }
 
 
 def test_every_argument_has_a_description_and_a_valid_default(start_any):
@@ -78,52 +112,92 @@ def test_every_argument_has_a_description_and_a_valid_default(start_any):
         assert choices is None or argument.kwargs["default_value"] in choices
 
 
+def test_an_argument_means_the_same_in_every_file(monkeypatch):
+    described = {}
+    for path in FILES:
+        for argument in starter(path, monkeypatch)()[0]:
+            told = argument.kwargs["description"], tuple(argument.kwargs.get("choices", ()))
+            assert described.setdefault(argument.name, told) == told
+    from pointdistill_ros.nodes.launch_arguments import ARGUMENTS
+
+    assert set(described) == set(ARGUMENTS), "described, but no file has it"
+
+
 def test_the_segmentation_file_has_the_arguments_that_people_expect(start):
     arguments, _ = start()
     assert {a.name for a in arguments} >= {
         *("params_file", "model", "namespace", "use_sim_time", "input_topic", "node_name"),
         *("device", "engine", "precision", "max_latency_ms"),
+        *("z_offset", "target_frame", "classes", "filter_classes", "filter_probability"),
         *("autostart", "log_level", "rviz", "dds_transport"),
     }
 
 
-def test_every_choice_can_be_started(start_any):
-    arguments, _ = start_any()
-    for argument in arguments:
-        for choice in argument.kwargs.get("choices", []):
-            _, actions = start_any(**{argument.name: choice})
-            assert of_kind(actions, "Node") or of_kind(actions, "LifecycleNode")
+def read(file):
+    return yaml.safe_load(Path(file).read_text())["/**"]["ros__parameters"]
 
 
-def test_executables_are_installed_programs(start_any):
+def nodes_of(actions):
+    return of_kind(actions, "Node") + of_kind(actions, "LifecycleNode")
+
+
+def test_executables_are_installed_programs(started):
     block = re.search(r"set\(EXECUTABLES\s+(.*?)\)", (ROOT / "CMakeLists.txt").read_text(), re.S)
     installed = {line.partition("=")[0] for line in block[1].split()}
-    arguments, _ = start_any()
-    for argument in arguments:
-        for choice in argument.kwargs.get("choices", [""]):
-            values = {argument.name: choice} if choice else {}
-            _, actions = start_any(**values)
-            for node in of_kind(actions, "Node") + of_kind(actions, "LifecycleNode"):
-                if node.kwargs["package"] == "pointdistill_ros":
-                    assert node.kwargs["executable"] in installed
-                else:
-                    assert (node.kwargs["package"], node.kwargs["executable"]) in VIEWERS
-            for process in of_kind(actions, "ExecuteProcess"):
-                folder, _, program = process.kwargs["cmd"][0].rpartition("/")
-                assert folder == "lib/pointdistill_ros"
-                assert program in installed
+    for actions in started():
+        assert nodes_of(actions)
+        for node in nodes_of(actions):
+            if node.kwargs["package"] == "pointdistill_ros":
+                assert node.kwargs["executable"] in installed
+            else:
+                assert (node.kwargs["package"], node.kwargs["executable"]) in FOREIGN
+        for process in of_kind(actions, "ExecuteProcess"):
+            folder, _, program = process.kwargs["cmd"][0].rpartition("/")
+            assert folder == "lib/pointdistill_ros"
+            assert program in installed
 
 
-def test_the_parameters_of_every_node_exist_with_their_type(start_any):
-    _, actions = start_any()
-    for node in of_kind(actions, "Node") + of_kind(actions, "LifecycleNode"):
-        if node.kwargs["package"] == "pointdistill_ros":
+def test_the_parameters_of_every_node_exist_with_their_type(started):
+    for actions in started():
+        for node in nodes_of(actions):
+            if node.kwargs["package"] != "pointdistill_ros":
+                continue
             known = PARAMETERS[node.kwargs["executable"]]
-            file, overrides = node.kwargs["parameters"]
-            from_file = yaml.safe_load(Path(file).read_text())["/**"]["ros__parameters"]
-            for name, value in [*flattened(from_file), *overrides.items()]:
-                assert name in known
-                assert type(value) is type(known[name]), name
+            for given in node.kwargs["parameters"]:
+                assert given, "launch cannot pass an empty set"
+                for name, value in flattened(given if isinstance(given, dict) else read(given)):
+                    assert name in known
+                    kind = list if isinstance(known[name], tuple) else type(known[name])
+                    assert type(value) is kind, name
+
+
+def test_use_sim_time_reaches_every_node(started):
+    for actions in started():
+        told = set()
+        for node in nodes_of(actions):
+            (value,) = [p["use_sim_time"] for p in node.kwargs["parameters"] if "use_sim_time" in p
+                        and isinstance(p, dict)]  # fmt: skip
+            told.add(value)
+        assert len(told) == 1
+
+
+def test_files_lie_in_the_share_folder(start_any, started):
+    """CMake installs config/ and launch/ from the root of the sources, as they are there."""
+    installed = re.search(
+        r"install\(DIRECTORY (.*) DESTINATION share/", (ROOT / "CMakeLists.txt").read_text()
+    )
+    folders = [ROOT / name for name in installed[1].split()]
+    arguments, _ = start_any()
+    named = [str(argument.kwargs.get("default_value", "")) for argument in arguments]
+    for actions in started():
+        for node in nodes_of(actions):
+            given = [*node.kwargs.get("parameters", []), *node.kwargs.get("arguments", [])]
+            named += [entry for entry in given if isinstance(entry, str)]
+    files = {Path(entry) for entry in named if entry.startswith(str(ROOT))}
+    assert files
+    for file in files:
+        assert file.is_file()
+        assert any(folder in file.parents for folder in folders)
 
 
 def test_parameters_exist_with_their_type(start):
@@ -133,11 +207,14 @@ def test_parameters_exist_with_their_type(start):
         engine="cuda",
         precision="float16",
         max_latency_ms="80",
+        z_offset="-1.5",
+        target_frame="base_link",
+        classes="autoware",
+        filter_classes="road, sidewalk",
+        filter_probability="0.7",
         use_sim_time="true",
     )
     overrides = node_of(actions)["parameters"][1]
-    for name, value in overrides.items():
-        assert type(value) is type(PARAMETERS["segmentation_node"][name]), name
     assert overrides == {
         "use_sim_time": True,
         "autostart": True,
@@ -146,7 +223,19 @@ def test_parameters_exist_with_their_type(start):
         "model.engine": "cuda",
         "model.precision": "float16",
         "model.max_latency_ms": 80.0,
+        "input.z_offset": -1.5,
+        "input.target_frame": "base_link",
+        "output.classes": "autoware",
+        "filter.classes": ["road", "sidewalk"],
+        "filter.class_probability_threshold": 0.7,
     }
+
+
+def test_a_value_of_the_wrong_type_is_named(start):
+    from pointdistill_ros.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=r"^max_latency_ms:=fast: could not convert"):
+        start(max_latency_ms="fast")
 
 
 def test_empty_arguments_leave_the_parameter_file_alone(start):
@@ -180,6 +269,13 @@ def test_with_autostart_false_launch_leads_the_lifecycle(start):
     )
     (activate,) = on["entities"]
     assert activate.kwargs["event"].kwargs["transition_id"] == Transition.TRANSITION_ACTIVATE
+
+
+def test_with_autostart_external_nobody_here_leads_the_lifecycle(start):
+    _, actions = start(autostart="external")
+    (node,) = actions
+    assert type(node).__name__ == "Node"
+    assert node.kwargs["parameters"][1]["autostart"] is False
 
 
 @pytest.mark.parametrize(
