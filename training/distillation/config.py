@@ -43,6 +43,9 @@ class SoftTargets:
     those of training.pseudo_label --soft in scans that it labelled …"""
     folder: str = ""
     """… and, in any scan, those of training.score_scans in this folder."""
+    alone: bool = False
+    """Kept scores are all there is: a teacher is asked only in steps where other terms need it, and
+    scans without scores, such as simulated ones, have their labels."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,8 @@ class DistillConfig(TrainConfig):
             raise ConfigError("distillation needs head: common; teacher and student share classes")
         if self.soft_targets.folder and not self.soft_targets.kept:
             raise ConfigError("soft_targets: a folder of scores is used with kept: true only")
+        if self.soft_targets.alone and not self.soft_targets.kept:
+            raise ConfigError("soft_targets: alone means kept scores alone; set kept: true")
         self._check_sweeps()
         if self.teacher == "none":
             self._check_no_teacher()

@@ -65,6 +65,9 @@ class DistillationLoss:
         self.config, self.task, self.teacher, self.atlas = config, task, teacher, atlas
         self.shares, self.members = shares, members
         self.weights = config.term_weights()
+        soft = () if config.soft_targets.alone else ("soft_targets",)
+        self._every_step = (*soft, "features", *_RELATIONS)
+        """Terms for which the teacher is asked whatever chance says."""
 
     def __call__(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss of a batch and every term, detached."""
@@ -76,15 +79,16 @@ class DistillationLoss:
         feature, (shape, guide), norms = branch(stages[-1], (self.config.topology.alpha, None))
         decoded = student.decode([*stages[:-1], feature], pyramid)
         logits = student.head(decoded).float()
-        answer, own = self._answer(network, batch, draw.guided)
+        answer, own = self._answer(network, batch, draw)
         with full_precision(device):
             task, parts = self.task(logits, batch)
             terms = {"task": task}
-            aims = Aims.of(self.config.soft_targets, batch, answer, logits)
+            soft = self.config.soft_targets
+            aims = Aims.of(soft, batch, None if soft.alone else answer, logits)
             weights = aims.weights(self.config, batch, self.shares, self.members)
             if self.weights["soft_targets"] and aims.any:
                 terms["soft_targets"] = soft_target_loss(
-                    logits, aims.logits, self.config.soft_targets.temperature, weights=weights
+                    logits, aims.logits, soft.temperature, weights=weights
                 )
             if draw.guided and answer:
                 (gradient,) = torch.autograd.grad(task, feature, retain_graph=True)
@@ -97,6 +101,9 @@ class DistillationLoss:
                 loss, report = network.extras["topology"](shape, answer.stages[-1], rows)
                 terms["topology"] = loss
             if answer:
+                if soft.alone:  # what the teacher shows of voxels without scores counts here
+                    every = Aims.of(soft, batch, answer, logits)
+                    weights = every.weights(self.config, batch, self.shares, self.members)
                 terms |= self._features(network, stages, answer, batch, weights)
             if batch.camera is not None and self.atlas is not None:
                 camera = network.extras["camera"]
@@ -138,15 +145,17 @@ class DistillationLoss:
         return {name: torch.tensor(value, device=device) for name, value in parts.items()}
 
     def _answer(
-        self, network: DistilledStudent, batch: Batch, guided: bool
+        self, network: DistilledStudent, batch: Batch, draw: _Draw
     ) -> tuple[Answer | None, Tensor | None]:
-        """What the lidar teacher says, if any, and its own task loss where it learns."""
+        """What the lidar teacher says, if anybody asks, and its own task loss where it learns."""
+        guided = draw.guided
 
         def task_loss(logits: Tensor, batch: Batch) -> Tensor:
             with full_precision(logits.device):
                 return self.task(logits.float(), batch)[0]
 
-        if self.config.teacher == "none":
+        asked = draw.guided or draw.shaped or any(self.weights[name] for name in self._every_step)
+        if self.config.teacher == "none" or (self.teacher is not None and not asked):
             return None, None
         seen = batch.teacher if isinstance(batch, SweptBatch) else batch
         own = None

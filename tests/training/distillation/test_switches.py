@@ -13,11 +13,13 @@ from training.camera.pairing import CameraPairs
 from training.distillation.config import (
     CameraTerms,
     DistillConfig,
+    Features,
     GradientGuidance,
     SoftTargets,
     TeacherSweeps,
     Topology,
 )
+from training.distillation.teacher import Teacher
 from training.losses.hard_points import HardPointConfig
 from training.losses.soft_targets import soft_target_loss
 from training.losses.topology import TopologySettings
@@ -124,6 +126,35 @@ def test_kept_scores_stand_in_for_the_teacher_s_voxel_by_voxel():
     assert step(plain, said)[1]["soft_targets"] == without["soft_targets"]
     for name in TERMS[1:]:
         assert with_scores[name] == without[name]
+
+
+def test_kept_scores_alone_leave_the_teacher_to_the_other_terms():
+    quiet = ALWAYS | {"hard_points": HardPointConfig(0, 0, 0)}
+    batch = halves()
+    said = replace(batch, scores=scores_for(batch, list(range(40, 60))))
+    nobody = DistillConfig(soft_targets=SoftTargets(kept=True), **NO_TEACHER)
+    alone = DistillConfig(**quiet, soft_targets=SoftTargets(kept=True, alone=True))
+    beside = DistillConfig(**quiet, soft_targets=SoftTargets(kept=True))
+    parts, first = step(alone, said)[1], step(beside, said)[1]
+    assert parts["soft_targets"] == step(nobody, said)[1]["soft_targets"] != first["soft_targets"]
+    for name in TERMS[1:]:
+        assert parts[name] == first[name]
+    assert step(alone, batch)[1]["soft_targets"].isnan()
+
+
+def test_a_teacher_that_no_term_needs_is_not_asked(monkeypatch):
+    off = {
+        "gradient_guidance": GradientGuidance(weight=0),
+        "topology": Topology(weight=0.1, chance=1e-9),
+        "soft_targets": SoftTargets(kept=True, alone=True),
+    }
+    batch = halves()
+    said = replace(batch, scores=scores_for(batch, list(range(40, 60))))
+    monkeypatch.setattr(Teacher, "answer", None)
+    _, parts, _ = step(DistillConfig(**off), said)
+    assert parts["soft_targets"] > 0 and parts["topology"].isnan()
+    with pytest.raises(TypeError):
+        step(DistillConfig(**off | {"features": Features(weight=1.0, stages=(1,))}), said)
 
 
 def test_voxels_that_an_image_shows_learn_from_it_and_no_others():
