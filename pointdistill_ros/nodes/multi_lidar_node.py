@@ -33,9 +33,14 @@ COMMON = ("pace.priority",)
 """What lidars share beside the model: it is that of the one thread."""
 
 
-def make_nodes(lidars: Sequence[LidarConfig], namespace: str = "") -> list[Node]:
-    """A node for each lidar. Raises ConfigError naming the lidar whose parameters are bad."""
-    shared = SharedModel()
+def make_nodes(
+    lidars: Sequence[LidarConfig], namespace: str = "", shared: SharedModel | None = None
+) -> list[Node]:
+    """A node for each lidar; ``shared`` replaces the real model (tests).
+
+    Raises ConfigError naming the lidar whose parameters are bad.
+    """
+    shared = shared or SharedModel()
     nodes: list[Node] = []
     try:
         nodes.extend(_make_node(lidar, namespace, shared) for lidar in lidars)

@@ -4,7 +4,7 @@
 - a turn is one frame, the newest its worker has; a worker without one, or at rest, is passed over
 - so between two turns of a worker every other one gets a turn if it has a frame: a fast lidar
   cannot starve a slow one, and nobody waits for longer than one frame of each of the others
-- jobs (loading, lifecycle) come between two turns
+- jobs (loading, lifecycle) come between two turns; a worker that stops waits for its own turn only
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from pointdistill_ros.nodes.model_thread import ModelThread, Worker
 from pointdistill_ros.nodes.worker import POLL
@@ -21,9 +21,38 @@ from pointdistill_ros.nodes.worker import POLL
 T = TypeVar("T")
 
 
-class _Served(NamedTuple):
-    worker: Worker
-    ended: Future[None]
+class _Served(threading.Event):
+    """A worker and its place among the others: what it sets when it has a frame, or stops."""
+
+    def __init__(self, worker: Worker, wake: threading.Event) -> None:
+        super().__init__()
+        self.ended: Future[None] = Future()
+        self._worker, self._wake = worker, wake
+        self._at_work = threading.Lock()
+
+    def set(self) -> None:
+        """Wake the thread; a worker that stops outside of its turn has ended."""
+        if self._worker.stopping and self._at_work.acquire(blocking=False):
+            self._end()
+            self._at_work.release()
+        self._wake.set()
+
+    def turn(self) -> float:
+        """A frame of the worker, if it has one; seconds until its next turn, 0 = at once."""
+        with self._at_work:
+            pause = 0.0
+            try:
+                if not self._worker.stopping:
+                    pause = self._worker.turn()
+            except BaseException as error:  # for whoever stops the worker; the others go on
+                self.ended.set_exception(error)
+            if self._worker.stopping:
+                self._end()
+            return pause
+
+    def _end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
 
 
 class TurnThread(ModelThread):
@@ -43,10 +72,10 @@ class TurnThread(ModelThread):
 
     def serve(self, worker: Worker) -> Future[None]:
         """Give the worker turns until it is stopped; then the Future is done."""
-        worker.wake = self._wake
-        ended: Future[None] = Future()
-        self.submit(lambda: self._served.append(_Served(worker, ended)))
-        return ended
+        served = _Served(worker, self._wake)
+        worker.wake = served
+        self.submit(lambda: self._served.append(served))
+        return served.ended
 
     def end(self, timeout: float) -> None:
         """End the thread after the turn in work; wait so many seconds for it, not longer."""
@@ -65,7 +94,9 @@ class TurnThread(ModelThread):
         """A turn for each worker; seconds until the next round, 0 = at once."""
         pauses = [POLL]
         for served in [*self._served]:
-            pauses.append(self._turn(served))
+            pauses.append(served.turn())
+            if served.ended.done():
+                self._served.remove(served)
             self._work_off_jobs()
             if self._over:
                 break
@@ -81,15 +112,3 @@ class TurnThread(ModelThread):
             self._over = job is None
             if job is not None:
                 job()
-
-    def _turn(self, served: _Served) -> float:
-        """A frame of the worker, if it has one; seconds until its next turn, 0 = at once."""
-        worker, ended = served
-        try:
-            if not worker.stopping:
-                return worker.turn()
-            ended.set_result(None)
-        except BaseException as error:  # handed to whoever stops the worker; the others go on
-            ended.set_exception(error)
-        self._served.remove(served)
-        return 0.0

@@ -128,6 +128,26 @@ def test_jobs_come_between_turns_and_a_stopped_worker_gets_no_more(thread):
     assert other.stop(PATIENCE)
 
 
+def test_a_worker_that_stops_does_not_wait_for_the_turns_of_others(thread):
+    began, release = threading.Event(), threading.Event()
+
+    def work(frame):
+        began.set()
+        assert release.wait(PATIENCE)
+
+    slow, other = NewestFrameWorker(work), NewestFrameWorker(lambda f: None)
+    for worker in (slow, other):
+        worker.start(thread)
+    slow.put(0, time.time())
+    assert began.wait(PATIENCE)
+    other.put("waiting", time.time())
+    assert other.stop(PATIENCE)
+    assert other.counters.stale == 1
+    assert not slow.stop(0.05), "it is in work"
+    release.set()
+    assert slow.stop(PATIENCE)
+
+
 def test_a_worker_that_breaks_is_told_and_the_others_go_on(thread):
     def breaking(error):
         raise error  # a worker must not do that in ``refused``; here one does
