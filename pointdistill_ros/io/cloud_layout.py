@@ -23,6 +23,8 @@ DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "
 DATATYPE_OF = {np.dtype(code): number for number, code in DATATYPES.items()}
 
 _MAX_FIELDS = 1024
+_MAX_NAMES = 1 << 14  # characters of all names together: checked layouts are kept, with their names
+_SHOWN = 20  # field names in an error message
 _MAX_POINT_STEP = 1 << 30  # numpy cannot describe larger items
 
 
@@ -78,7 +80,8 @@ class CloudLayout:
         """Offset and number type, with byte order, of a field. Raises CloudError."""
         found = [field for field in self.fields if field.name == name]
         if len(found) != 1:
-            names = ", ".join(self.names) or "none"
+            names = ", ".join(self.names[:_SHOWN]) or "none"
+            names += f" and {left} more" if (left := len(self.names) - _SHOWN) > 0 else ""
             many = "no" if not found else f"{len(found)} times the"
             raise CloudError(f"cloud has {many} field {name!r}; its fields: {names}")
         field = found[0]
@@ -182,6 +185,9 @@ class CloudBytes:
 def _field_key(fields: Sequence[Any]) -> tuple[tuple[str, int, int, int], ...]:
     if len(fields) > _MAX_FIELDS:
         raise ValueError(f"{len(fields)} fields, at most {_MAX_FIELDS}")
+    names = sum(len(f.name) for f in fields)
+    if names > _MAX_NAMES:
+        raise ValueError(f"field names of {names} characters, at most {_MAX_NAMES}")
     return tuple((str(f.name), int(f.offset), int(f.datatype), int(f.count)) for f in fields)
 
 

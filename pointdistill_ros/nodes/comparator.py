@@ -33,6 +33,8 @@ from pointdistill_ros.labels import UNLABELLED, LabelSet
 from pointdistill_ros.nodes.pairing import Pairing, PairingCounters, Side
 
 SAMPLE = 64
+ROUNDING = 1e-3
+"""By which a probability may exceed 1."""
 
 
 @dataclass(frozen=True)
@@ -206,11 +208,18 @@ def _waiting(
     labels = content.column("class_id")
     if labels.dtype != np.uint8:
         raise CloudError(f"field 'class_id' is {labels.dtype}; expected uint8")
-    probability = None
-    if "probability" in content.layout:
-        probability = content.column("probability").astype(np.float32, copy=False)
+    probability = _probability(content) if "probability" in content.layout else None
     sample = xyz[::SAMPLE].copy()  # a view would keep all points
     return _Waiting(frame, labels, probability, sample, age, now)
+
+
+def _probability(content: CloudBytes) -> NDArray[np.float32]:
+    """[N] in 0..1. Raises CloudError on anything else: sums would carry it through a window."""
+    with np.errstate(over="ignore"):
+        values = content.column("probability").astype(np.float32, copy=False)
+    if not ((values >= 0) & (values <= 1 + ROUNDING)).all():  # written so that NaN is refused too
+        raise CloudError("field 'probability' holds values outside 0..1")
+    return np.minimum(values, np.float32(1))
 
 
 def _check_same(student: _Waiting, teacher: _Waiting) -> None:

@@ -7,6 +7,7 @@ Where our own messages are not built, the same content goes as JSON in a String.
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from math import isfinite, nan
 from typing import Any
@@ -66,6 +67,8 @@ _FIELDS = [
     PointField(name="student_class", offset=16, datatype=PointField.UINT8, count=1),
     PointField(name="teacher_class", offset=17, datatype=PointField.UINT8, count=1),
 ]
+
+_LABEL_SET_NAME = re.compile(r"\w[\w-]{0,63}", re.ASCII)
 
 _COLOURS = {Level.OK: (0.4, 1.0, 0.4), Level.WARN: (1.0, 0.8, 0.2), Level.ERROR: (1.0, 0.3, 0.3)}
 
@@ -193,12 +196,13 @@ def labeller(message: Any) -> Labeller:
 
 def _label_set(name: str, names: tuple[str, ...], rgb: list[int]) -> LabelSet:
     """The shipped one where it is the same, because that knows remaps; else one without raw ids."""
-    try:
-        shipped = LabelSet.named(name)
-        if shipped.names == names:
-            return shipped
-    except LabelError:
-        pass  # of a checkpoint's own
+    if _LABEL_SET_NAME.fullmatch(name):  # it came over the wire and must not become a path
+        try:
+            shipped = LabelSet.named(name)
+            if shipped.names == names:
+                return shipped
+        except LabelError:
+            pass  # of a checkpoint's own
     triples = zip(rgb[::3], rgb[1::3], rgb[2::3], strict=True)
     return LabelSet(name, names, tuple(triples), tuple(() for _ in names))
 
