@@ -67,8 +67,11 @@ def reduce_points(
         return keep_points(message, keep)
     cloud = _checked(message, keep)
     kinds = np.dtype([(name, f"<{kind}") for name, kind in _LAYOUTS[layout]], align=True)
+    names = kinds.names or ()
+    for name in names if len(cloud) else ():
+        cloud.layout.place(name)  # what is missing is told before what does not fit
     points = np.zeros(int(keep.sum()), kinds)
-    for name in kinds.names or ():
+    for name in names:
         if len(cloud):
             points[name] = _fitting(name, cloud.column(name)[keep], kinds[name], layout)
     fields = tuple(

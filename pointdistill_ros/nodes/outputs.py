@@ -60,6 +60,7 @@ class Outputs:
         """Create the publishers and tell what the class ids mean. Raises on a bad QoS override."""
         self._node, self._classes, self._model_id = node, classes, model_id
         self._publishers: dict[str, Any] = {}
+        self._depend_on_labels: tuple[Any, ...] = ()
         self._writers = {topic: messages.CloudWriter() for topic in CLOUDS}
         kinds: dict[str, Any] = dict.fromkeys(CLOUDS, PointCloud2)
         if messages.SegmentationStats is not None:
@@ -140,7 +141,7 @@ class Outputs:
         """Destroy the publishers."""
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
-        self._publishers = {}
+        self._publishers, self._depend_on_labels = {}, ()
 
     def _filter(self, cloud: Any, segmentation: Segmentation, config: FilterConfig) -> CloudParts:
         """The input less the points of the classes that are to go. Raises CloudError."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from pointdistill_ros.errors import CheckpointError, ConfigError
 from pointdistill_ros.labels import LabelSet
+from pointdistill_ros.nodes.check import check, wants_check
 from pointdistill_ros.nodes.segmentation_node import SegmentationNode, spin
 from pointdistill_ros.segmentation import Segmentation
 
@@ -62,4 +63,8 @@ if __name__ == "__main__":
         os.environ.get("FAKE_WEIGHTS", __file__),
         float(os.environ.get("FAKE_FLIP", "inf")),
     )
-    sys.exit(spin(lambda: SegmentationNode(segmenter=fake)))
+
+    def make(**options):
+        return SegmentationNode(segmenter=fake, **options)
+
+    sys.exit(check(make) if wants_check(sys.argv) else spin(make))
