@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-all bench native sanitize msgs ws clean
+.PHONY: help install demo test check test-all bench native sanitize fuzz msgs ws clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,6 +51,9 @@ native: install ## compile the CPU engine again (part of `install`; does nothing
 
 sanitize: install ## the CPU engine's tests under AddressSanitizer and UBSan
 	@tools/sanitize.sh $(VENV)
+
+fuzz: install ## everything that reads files and messages, coverage-guided; FUZZ_RUNS=N in all (10 million)
+	@tools/fuzz.sh $(VENV)
 
 msgs: install ## build msg/ into .venv (part of `install`; does nothing when they are up to date)
 	@tools/build_messages.sh $(VENV)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
 from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
 
 from pointdistill_ros.errors import CloudError, InputError, PointDistillError
 from pointdistill_ros.io.bag_limits import careful_sqlite, unpack_zstd
@@ -58,11 +59,12 @@ class BagReader:
         with _foreign_parser(path):
             self._ros1 = path.suffix == ".bag" and path.is_file()
             self._reader: Any = Ros1Reader(path) if self._ros1 else Ros2Reader(path)
-        self._types = get_typestore(Stores.ROS2_KILTED)
+        self._types = _types()
 
     def __enter__(self) -> BagReader:
         with _foreign_parser(self.path), careful_sqlite():
             self._stack.enter_context(self._reader)
+            self._check_index()
         if not self._ros1 and self._reader.storage.metadata.compression_mode == "message":
             # unpacked here, within bounds
             storage = self._reader.storage
@@ -73,10 +75,21 @@ class BagReader:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def _check_index(self) -> None:
+        """Databases and YAML hold any type anywhere."""
+        for c in self._reader.connections:
+            numbers = isinstance(c.id, int) and isinstance(c.msgcount, int)
+            names = isinstance(c.topic, str) and isinstance(c.msgtype, str)
+            if not numbers or not names or not (c.topic + c.msgtype).isprintable():
+                raise ValueError(f"no topic: {c.topic!r:.100} of type {c.msgtype!r:.100}")
+        span = self._reader.start_time, self._reader.end_time
+        if not all(isinstance(time, int) for time in span):
+            raise ValueError(f"no times in nanoseconds: {span!r:.100}")
+
     @property
     def topics(self) -> Mapping[str, str]:
         """Topic → message type, e.g. ``sensor_msgs/msg/PointCloud2``."""
-        return {c.topic: c.msgtype for c in sorted(self._reader.connections)}
+        return {c.topic: c.msgtype for c in sorted(self._reader.connections, key=_number)}
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -89,7 +102,7 @@ class BagReader:
     @property
     def span_ns(self) -> tuple[int, int]:
         """Recording time of the first message and just after the last one, nanoseconds."""
-        return int(self._reader.start_time), int(self._reader.end_time)
+        return self._reader.start_time, self._reader.end_time
 
     def cloud_topic(self, wanted: str | None = None) -> str:
         """Choose the PointCloud2 topic: the wanted one, or the only one.
@@ -128,6 +141,11 @@ class BagReader:
             return
         with _foreign_parser(self.path):
             for connection, time_ns, raw in self._reader.messages(chosen, start_ns, stop_ns):
+                if not isinstance(raw, bytes) or not isinstance(time_ns, int):
+                    raise InputError(
+                        f"{self.path}: a message on {connection.topic} is {type(raw).__name__} at "
+                        f"{time_ns!r:.40}; expected bytes at a time in nanoseconds"
+                    )
                 yield BagMessage(connection.topic, time_ns, self._cdr(raw, connection.msgtype))
 
     def _cdr(self, raw: bytes, kind: str) -> bytes:
@@ -193,6 +211,16 @@ class BagScans:
             return decode(cloud())
         except CloudError as error:
             raise InputError(f"{self.path}: cloud {number} on {self.topic}: {error}") from error
+
+
+@cache
+def _types() -> Typestore:
+    """One for all bags: a store compiles what it deserialises, 10 ms a message type."""
+    return get_typestore(Stores.ROS2_KILTED)
+
+
+def _number(connection: Any) -> int:
+    return int(connection.id)
 
 
 def _described(kind: str) -> str:
