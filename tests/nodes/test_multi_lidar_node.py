@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several lidars in one process, over real DDS."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.ros
+FAKE = (str(Path(__file__).with_name("fake_multi_node.py")),)
+REAL = ("-m", "pointdistill_ros.nodes.multi_lidar_node")
+PATIENT = {
+    "input.reliability": "reliable",
+    "input.depth": 50,
+    "input.max_age": 0.0,
+    "diagnostics.silent_after": 3600.0,
+}
+
+
+def lidars(*names, **own):
+    """The list as text; ``own``: parameters of a lidar beside those that all have."""
+    return json.dumps(
+        [
+            {"name": name, "topic": "points", "parameters": PATIENT | own.get(name, {})}
+            for name in names
+        ]
+    )
+
+
+def labels(name):
+    return f"/{name}/segmentation_node/labeled_points"
+
+
+@pytest.fixture
+def bench(client):
+    """Publishers and outputs of two lidars by name, and the newest diagnostics of each."""
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import PointCloud2
+
+    client.listen(DiagnosticArray, "/diagnostics", depth=1000)
+    client.points = {}
+    for name in ("front", "rear"):
+        client.listen(PointCloud2, labels(name))
+        client.points[name] = client.publisher(f"/{name}/points", depth=100)
+
+    def status(name, part):
+        wanted = f"{name}/segmentation_node: {part}"
+        found = [s for a in client.got["/diagnostics"] for s in a.status if s.name == wanted]
+        return found[-1] if found else None
+
+    client.status = status
+    client.figures = lambda name: {v.key: v.value for v in status(name, "timing").values}
+    return client
+
+
+def ready(bench, timeout=120):
+    for name, points in bench.points.items():
+        bench.until(points.get_subscription_count, timeout)
+        bench.until(lambda name=name: bench.node.count_publishers(labels(name)))
+        bench.until(lambda name=name: bench.status(name, "input") is not None)
+    bench.spin(0.3)
+
+
+def other_layout(cloud, points, seed=0):
+    """Another driver's layout of the same kind of points: padding, integers, a ring."""
+    from sensor_msgs.msg import PointField
+
+    message = cloud(points, seed=seed)
+    old = np.frombuffer(message.data, np.float32).reshape(-1, 4)
+    kind = np.dtype(
+        {
+            "names": ["x", "y", "z", "intensity", "ring", "time"],
+            "formats": ["<f4", "<f4", "<f4", "u1", "<u2", "<f4"],
+            "offsets": [0, 4, 8, 16, 18, 20],
+            "itemsize": 32,
+        }
+    )
+    new = np.zeros(points, kind)
+    for column, name in enumerate("xyz"):
+        new[name] = old[:, column]
+    new["intensity"] = np.clip(255 * old[:, 3], 0, 255)
+    types = {"<f4": 7, "<u2": 4, "u1": 2}
+    message.fields = [
+        PointField(name=name, offset=kind.fields[name][1], datatype=types[text], count=1)
+        for name, text in zip(kind.names, ("<f4", "<f4", "<f4", "u1", "<u2", "<f4"), strict=True)
+    ]
+    message.point_step = kind.itemsize
+    message.row_step = message.width * message.point_step
+    message.data = new.tobytes()
+    return message
+
+
+def test_labels_are_those_of_a_node_alone_byte_for_byte(bench, start_node, cloud, tmp_path):
+    """Two layouts, sizes and counts; and two inputs cost hardly more memory than one."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    from sensor_msgs.msg import PointCloud2
+
+    from pointdistill_ros.checkpoint import save_checkpoint
+    from tests.tiny import tiny_meta, tiny_network
+
+    weights = tmp_path / "tiny.safetensors"
+    save_checkpoint(weights, tiny_network(), tiny_meta())
+    sent = {
+        "front": [cloud(3000, height=10, seed=n, stamp=(7, n)) for n in range(3)],
+        "rear": [other_layout(cloud, 500, seed=n) for n in range(3)],
+    }
+    model = [f"model.path:={weights}", "model.device:=cpu", "model.engine:=torch"]
+    common = [part for setting in [*model, "model.threads:=1"] for part in ("-p", setting)]
+    both = start_node("--lidars", lidars("front", "rear"), "--ros-args", *common, program=REAL)
+    alone = {
+        name: start_node(
+            *("--ros-args", *common, "-r", f"__ns:=/alone/{name}", "-r", f"points:=/{name}/points"),
+            *("-p", "input.reliability:=reliable", "-p", "input.max_age:=0.0"),
+            program=("-m", "pointdistill_ros.nodes.segmentation_node"),
+        )
+        for name in sent
+    }
+    for name in sent:
+        bench.listen(PointCloud2, labels(f"alone/{name}"))
+        bench.until(lambda n=name: bench.points[n].get_subscription_count() == 2, 120)
+        bench.until(lambda n=name: bench.node.count_publishers(labels(f"alone/{n}")))
+    ready(bench)
+    for turn in range(3):  # the next when the last is labelled, so that none is overwritten
+        for name in sent:
+            bench.points[name].publish(sent[name][turn])
+        for topic in [labels(name) for name in sent] + [labels(f"alone/{name}") for name in sent]:
+            bench.until(lambda t=topic, c=turn + 1: len(bench.got[t]) == c, timeout=60)
+    for name in sent:
+        shared, single = bench.got[labels(name)], bench.got[labels(f"alone/{name}")]
+        assert [m.header for m in shared] == [m.header for m in sent[name]]
+        assert shared == single
+        assert len({bytes(m.data) for m in shared}) == 3
+    two, one = resident(both.process.pid), resident(alone["front"].process.pid)
+    assert two < 1.2 * one, f"{two} KiB for two lidars, {one} KiB for one"
+
+
+def resident(pid):
+    """Memory of a process, KiB."""
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+
+
+def test_an_overloaded_lidar_and_bad_clouds_cost_the_other_one_nothing(bench, start_node, cloud):
+    """front sends faster than the network is, now and then garbage; rear now and then a cloud."""
+    node = start_node(lidars("front", "rear"), program=FAKE, FAKE_MILLISECONDS="40")
+    ready(bench)
+    bad = cloud(100)
+    bad.fields = [field for field in bad.fields if field.name != "z"]
+    for number in range(6):
+        sent = other_layout(cloud, 50 + number, seed=number)
+        bench.points["rear"].publish(sent)
+        flood = 0
+        while len(bench.got[labels("rear")]) == number:
+            bench.points["front"].publish(bad if flood % 5 == 4 else cloud(100))
+            bench.spin(0.01)
+            flood += 1
+            assert flood < 3000
+        assert bench.got[labels("rear")][-1].header == sent.header
+        assert bench.got[labels("rear")][-1].width == sent.width
+    bench.until(lambda: bench.figures("rear")["processed"] == "6")
+    bench.until(lambda: int(bench.figures("front")["dropped: overwritten"]) > 0)
+    assert bench.got[labels("front")], "the busy one has its turns, too"
+    for kind in ("overwritten", "stale", "invalid", "failed"):
+        assert bench.figures("rear")[f"dropped: {kind}"] == "0"
+    for _ in range(3):
+        bench.points["front"].publish(bad)
+        bench.spin(0.2)
+    bench.until(lambda: "'z'" in bench.status("front", "input").message)
+    assert bench.status("rear", "input").level == b"\x00"
+    assert node.interrupt() == 0, node.log.read_text()
+    assert "Traceback" not in node.log.read_text()
+
+
+def test_each_lidar_has_a_lifecycle_and_parameters_of_its_own(bench, start_node, cloud):
+    front, rear = "/front/segmentation_node", "/rear/segmentation_node"
+    node = start_node(lidars("front", "rear", rear={"output.layout": "append"}), program=FAKE)
+    ready(bench)
+
+    def label(name, points):
+        count = len(bench.got[labels(name)])
+        bench.points[name].publish(cloud(points))
+        bench.until(lambda: len(bench.got[labels(name)]) > count)
+        return bench.got[labels(name)][-1]
+
+    assert len(label("front", 10).fields) == 6
+    assert len(label("rear", 10).fields) == 7
+    assert bench.set_parameters(front, output__layout="rgb") == (True, "")
+    assert len(label("front", 10).fields) == 4
+    assert len(label("rear", 10).fields) == 7
+
+    assert bench.change_state("deactivate", rear)
+    assert bench.change_state("cleanup", rear)
+    assert (bench.state(rear), bench.state(front)) == ("unconfigured", "active")
+    assert label("front", 20).width == 20
+    assert bench.change_state("cleanup", front) is False, "an active node cannot be cleaned up"
+    assert bench.change_state("deactivate", front)
+    assert bench.change_state("cleanup", front)
+    for transition in ("configure", "activate"):
+        for name in (rear, front):
+            assert bench.change_state(transition, name)
+    bench.until(bench.points["rear"].get_subscription_count)
+    bench.spin(0.3)
+    assert label("rear", 30).width == 30
+    assert node.interrupt() == 0, node.log.read_text()
+    loads = node.log.read_text().count("model above-or-below on cpu")
+    assert loads == 4, "each node said at each configure what it has"
+
+
+@pytest.mark.parametrize(
+    ("own", "complaint"),
+    [
+        ({"rear": {"model.path": "teacher"}}, "one process has one model: model.path is 'student'"),
+        (
+            {"rear": {"pace.priority": "idle"}},
+            "pace.priority is 'normal' for lidar front and 'idle'",
+        ),
+        ({"rear": {"input.max_age": -1.0}}, "lidar rear: parameter input.max_age"),
+        ({"front": {"input.max_agee": 1.0}}, "lidar front: no parameter input.max_agee"),
+    ],
+)
+def test_bad_parameters_are_one_line_and_exit_code_2(client, start_node, own, complaint):
+    node = start_node(lidars("front", "rear", **own), program=FAKE)
+    assert node.process.wait(120) == 2
+    lines = node.log.read_text().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("multi_lidar_node: ")
+    assert complaint in lines[0]
