@@ -26,7 +26,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from pointdistill_ros.config import Live, Range
+from pointdistill_ros.config import Live, NodeConfig, Range
 from pointdistill_ros.errors import ConfigError
 
 C = TypeVar("C")
@@ -144,6 +144,21 @@ def declare(node: Node, defaults: C) -> C:
     return rebuild(defaults, values)
 
 
+def parameter_table(config: Any) -> str:
+    """Every setting as a row of Markdown; docs/node.md holds what `python -m` prints."""
+    rows = ["| parameter | default | live | meaning |", "|---|---|---|---|"]
+    for setting in settings(config):
+        default: Any = setting.default
+        default = list(default) if isinstance(default, tuple) else default
+        shown = f"`{default}`" if default != "" else "empty"
+        choices = f" One of {', '.join(setting.choices)}." if setting.choices else ""
+        if setting.range:
+            choices = f" {setting.range.low:g} to {setting.range.high:g}."
+        live = "yes" if setting.live else ""
+        rows.append(f"| `{setting.name}` | {shown} | {live} | {setting.help}{choices} |")
+    return "\n".join(rows)
+
+
 def judge(config: C, changes: list[Parameter[Any]]) -> tuple[SetParametersResult, C]:
     """Would these changes, together, make a valid configuration? With the result, the new one."""
     try:
@@ -151,3 +166,7 @@ def judge(config: C, changes: list[Parameter[Any]]) -> tuple[SetParametersResult
     except ConfigError as error:
         return SetParametersResult(successful=False, reason=str(error)), config
     return SetParametersResult(successful=True), new
+
+
+if __name__ == "__main__":
+    print(parameter_table(NodeConfig()))

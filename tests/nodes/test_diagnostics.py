@@ -9,6 +9,7 @@ from builtin_interfaces.msg import Time
 
 from pointdistill_ros.config import DiagnosticsConfig
 from pointdistill_ros.errors import CloudError
+from pointdistill_ros.nodes.age import Arrival
 from pointdistill_ros.nodes.diagnostics import Health
 from pointdistill_ros.nodes.shedding import Shedding
 from pointdistill_ros.nodes.status import HOLD, Level, diagnostic_array
@@ -225,3 +226,47 @@ def test_the_message_carries_level_hardware_and_values(bench):
     assert {status.hardware_id for status in array.status} == {"cpu"}
     assert array.status[0].level == b"\x00"
     assert {v.key: v.value for v in array.status[1].values}["publishers"] == "1"
+
+
+def test_clouds_that_nobody_wants_are_counted_and_no_fault(bench):
+    for _ in range(5):
+        bench.now += PERIOD
+        bench.health.arrived(heard=False)
+    timing = bench.look()["timing"]
+    assert (timing.level, timing.message) == (Level.OK, "nobody listens: clouds are not labelled")
+    assert timing.values["skipped, nobody listens"] == "5"
+    assert bench.look()["input"].message == "receiving"
+    bench.drive(1)
+    assert bench.look()["timing"].message == "in time"
+    assert bench.look()["timing"].values["skipped, nobody listens"] == "5"
+
+
+def old(bench, clouds, age, max_age=0.5):
+    for _ in range(clouds):
+        bench.now += PERIOD
+        bench.health.arrived()
+        bench.health.stamped(Arrival(age, False, 0.0, bench.now), max_age)
+
+
+def test_clouds_that_come_in_too_old_blame_the_clocks(bench):
+    old(bench, 2, 3.0)
+    assert bench.look()["input"].level == Level.OK, "a burst of the network says nothing yet"
+    old(bench, 1, 3.0)
+    given = bench.look()["input"]
+    assert given.level == Level.ERROR
+    assert given.message.startswith("clouds come in 3 s old, older than input.max_age: the clocks")
+    assert given.values["stamps"] == "of this clock"
+    for _ in range(int(HOLD / PERIOD) + 2):
+        old(bench, 1, 0.3)
+    assert bench.look()["input"].level == Level.OK
+
+
+def test_without_a_limit_no_cloud_is_too_old(bench):
+    old(bench, 5, 3.0, max_age=0.0)
+    assert bench.look()["input"].level == Level.OK
+
+
+def test_whose_clock_stamps_follow_is_told(bench):
+    assert bench.look()["input"].values["stamps"] == "none seen"
+    bench.health.stamped(Arrival(0.0, True, 0.0, 0.0), 0.5)
+    assert bench.look()["input"].values["stamps"] == "of another clock"

@@ -9,7 +9,9 @@ from rclpy.parameter import Parameter
 
 from pointdistill_ros.config import NodeConfig
 from pointdistill_ros.errors import ConfigError
-from pointdistill_ros.nodes.parameters import judge, rebuild, settings
+from pointdistill_ros.nodes.outputs import CLASS_INFO, CLOUDS, LABEL_INFO, STATS, TIMES
+from pointdistill_ros.nodes.parameters import declare, judge, parameter_table, rebuild, settings
+from tests.conftest import ROOT
 
 SETTINGS = {setting.name: setting for setting in settings(NodeConfig())}
 LIVE = {
@@ -87,3 +89,58 @@ def test_parameters_of_others_change_nothing():
     verdict, config = judge(NodeConfig(), [Parameter("use_sim_time", value=True)])
     assert verdict.successful
     assert config == NodeConfig()
+
+
+@pytest.fixture
+def declared(tmp_path):
+    """Declare the parameters in a node that a file was given to."""
+    import rclpy
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    nodes = []
+
+    def start(text):
+        (tmp_path / "node.yaml").write_text(text)
+        arguments = ["--ros-args", "--params-file", str(tmp_path / "node.yaml")]
+        nodes.append(rclpy.create_node("lists", context=context, cli_args=arguments))
+        return nodes[-1], declare(nodes[-1], NodeConfig())
+
+    yield start
+    for node in nodes:
+        node.destroy_node()
+    context.try_shutdown()
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("given", "classes"),
+    [
+        ("{}", ()),
+        ("{filter: {classes: []}}", ()),
+        ("{filter: {classes: ['']}}", ()),
+        ("{filter: {classes: [road]}}", ("road",)),
+        ("{filter: {classes: [road, '', car]}}", ("road", "car")),
+    ],
+)
+def test_lists_of_names_may_be_empty(declared, given, classes):
+    node, config = declared(f"{{/**: {{ros__parameters: {given}}}}}")
+    assert config.filter.classes == classes
+    (set_one,) = node.set_parameters([Parameter("filter.classes", value=["car"])])
+    assert set_one.successful, set_one.reason
+    (cleared,) = node.set_parameters([Parameter("filter.classes", value=[""])])
+    assert cleared.successful, cleared.reason
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("given", ["[1, 2]", "road", "[true]"])
+def test_a_list_of_something_else_is_refused(declared, given):
+    with pytest.raises(ConfigError, match=r"^parameter filter\.classes: "):
+        declared(f"{{/**: {{ros__parameters: {{filter: {{classes: {given}}}}}}}}}")
+
+
+def test_the_page_of_the_node_lists_every_parameter_and_topic():
+    page = (ROOT / "docs" / "node.md").read_text()
+    assert parameter_table(NodeConfig()) in page, "python -m pointdistill_ros.nodes.parameters"
+    for topic in (*CLOUDS, STATS, *TIMES.values(), CLASS_INFO, LABEL_INFO):
+        assert f"`{topic}`" in page, topic
