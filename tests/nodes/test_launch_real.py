@@ -63,3 +63,54 @@ def test_student_and_comparison_run_as_launched(client):
         for topic in ("/driver/points", "/front/student/class_info", "/front/teacher/class_info"):
             client.until(lambda topic=topic: client.node.count_subscribers(topic), timeout=60)
         assert client.state("/front/student") == client.state("/front/comparison_node") == "active"
+
+
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.launch.py")), ids=lambda path: path.name)
+def test_show_args_describes_every_argument(path):
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    from launch import LaunchContext
+
+    description = PythonLaunchDescriptionSource(str(path)).get_launch_description(LaunchContext())
+    arguments = description.get_launch_arguments()
+    assert arguments
+    for argument in arguments:
+        assert len(argument.description) > 15, argument.name
+
+
+@pytest.mark.parametrize("mode", ["nodes", "process"])
+def test_several_lidars_run_as_launched(client, mode):
+    lidars = "[{name: roof, topic: points}, {name: rear, topic: /rear_points, namespace: /back}]"
+    arguments = {"lidars": lidars, "mode": mode, "namespace": "car"}
+    with launched("multi_lidar.launch.py", **arguments):
+        for topic in ("/car/roof/points", "/rear_points"):
+            client.until(lambda t=topic: client.node.count_subscribers(t), timeout=60)
+        for node in ("/car/roof/segmentation_node", "/back/segmentation_node"):
+            assert client.state(node) == "active"
+
+
+def test_autoware_gets_its_topics_as_launched(client):
+    with launched("autoware.launch.py"):
+        topic = "/sensing/lidar/concatenated/pointcloud"
+        client.until(lambda: client.node.count_subscribers(topic), timeout=60)
+        assert client.state("/perception/ptv3") == "active"
+        for name in ("segmented", "filtered", "visualization"):
+            assert client.node.count_publishers(f"/perception/ptv3/{name}/pointcloud")
+
+
+@pytest.mark.parametrize("manager", ["true", "false"])
+def test_nav2_leads_the_node_as_launched(client, manager):
+    packages = pytest.importorskip("ament_index_python.packages")
+    if manager == "true":
+        try:
+            packages.get_package_prefix("nav2_lifecycle_manager")
+        except packages.PackageNotFoundError:
+            pytest.skip("nav2_lifecycle_manager is not installed")
+    with launched("nav2.launch.py", lifecycle_manager=manager):
+        if manager == "true":
+            client.until(lambda: client.node.count_subscribers("/points"), timeout=60)
+            assert client.state("/segmentation_node") == "active"
+        else:
+            topic = "/segmentation_node/transition_event"
+            client.until(lambda: client.node.count_publishers(topic), timeout=60)
+            assert client.state("/segmentation_node") == "unconfigured"
