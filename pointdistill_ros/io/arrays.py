@@ -30,6 +30,8 @@ from pointdistill_ros.scan import LidarScan
 
 _UNPACKED_FLOOR, _UNPACKED_LIMIT, _UNPACKED_RATIO = 1 << 26, 1 << 30, 200
 """Bytes the arrays of an archive may unpack to: this ratio of its size, within these bounds."""
+_PIECE = 4096
+"""Bytes read at once: zipfile unpacks LZMA without a bound, that many packed bytes at a time."""
 
 
 def read_npy(path: Path) -> LidarScan:
@@ -84,6 +86,8 @@ def read_npz(path: Path) -> LidarScan:
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     """One array of an archive. Raises ValueError and what zipfile and zlib raise."""
+    if info.compress_type == zipfile.ZIP_BZIP2:  # a piece of it may unpack to gigabytes
+        raise ValueError(f"{info.filename} is packed by bzip2; stored, deflated or lzma is read")
     with archive.open(info) as file:
         version = npy.read_magic(file)
         if version not in ((1, 0), (2, 0)):
@@ -95,7 +99,8 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
         promised, held = math.prod((dtype.itemsize, *shape)), info.file_size - file.tell()
         if promised != held:
             raise ValueError(f"{info.filename} holds {held} bytes, its header promises {promised}")
-        flat = np.frombuffer(file.read(held), dtype) if held else np.empty(0, dtype)
+        # at most ``held`` bytes come
+        flat = np.frombuffer(b"".join(iter(lambda: file.read(_PIECE), b"")), dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
