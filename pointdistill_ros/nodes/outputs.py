@@ -142,6 +142,7 @@ class Outputs:
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers, self._depend_on_labels = {}, ()
+        self._writers = {}  # their messages are as large as clouds
 
     def _filter(self, cloud: Any, segmentation: Segmentation, config: FilterConfig) -> CloudParts:
         """The input less the points of the classes that are to go. Raises CloudError."""

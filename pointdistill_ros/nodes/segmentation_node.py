@@ -120,17 +120,16 @@ class SegmentationNode(LifecycleNode):
         except Exception as error:  # a QoS override that does not exist
             self.get_logger().error(f"cannot subscribe to points: {error}")
             return TransitionCallbackReturn.FAILURE
-        assert self._thread is not None and self._pipeline is not None
-        outputs = self._pipeline.outputs
-        self._worker = worker = NewestFrameWorker(
+        self._worker = NewestFrameWorker(
             self._label,
-            done=lambda done: outputs.publish_figures(done, worker.counters, self._health.summary),
+            done=self._publish_figures,
             refused=self._refuse,
             max_age=lambda: self._config.input.max_age,
             rest=lambda worked: rest(worked, self._config.pace.max_load),
             clock=self._now,
         )
-        worker.start(self._thread)
+        assert self._thread is not None
+        self._worker.start(self._thread)
         self._turns = EveryNth()
         self._health.activated()
         return super().on_activate(state)
@@ -254,6 +253,11 @@ class SegmentationNode(LifecycleNode):
         assert worker is not None and pipeline is not None
         return pipeline(frame.message, lambda: worker.age(frame), self._config)
 
+    def _publish_figures(self, labelled: Labelled) -> None:
+        """Worker thread, after the frame has been counted."""
+        assert self._pipeline is not None
+        self._pipeline.outputs.publish_figures(labelled, self.counters, self._health.summary)
+
     def _refuse(self, error: Exception) -> None:
         """Worker thread: a cloud got no labels."""
         if not self.context.ok():
@@ -309,10 +313,12 @@ class SegmentationNode(LifecycleNode):
     def _report_health(self) -> None:
         topic = None if self._subscription is None else self._subscription.topic_name
         publishers = 0 if topic is None else self.count_publishers(topic)
+        if (segmenter := self._segmenter) is not None:
+            self._health.runs(f"{segmenter.engine}: {segmenter.engine_detail}")
         statuses = self._health.statuses(
             self.counters, publishers, self._config.diagnostics, self._turns.skipped
         )
-        device = "" if self._segmenter is None else self._segmenter.device
+        device = "" if segmenter is None else segmenter.device
         self._reporter.report(statuses, publishers, device)
 
 
