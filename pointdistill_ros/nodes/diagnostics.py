@@ -75,6 +75,12 @@ class Health:
         with self._lock:
             self._model, self._model_fault, self._network_fault = facts, "", ""
 
+    def runs(self, engine: str) -> None:
+        """What computes at present: it may be another way while device memory is short."""
+        with self._lock:
+            if self._model:
+                self._model = {**self._model, "engine": engine}
+
     def unloaded(self, fault: str = "") -> None:
         """There is no model, because of ``fault`` or on purpose."""
         with self._lock:

@@ -75,7 +75,7 @@ class NodeProcess:
         try:
             self._wait_until_active()
         except BaseException:
-            self._stop()
+            self.end()
             raise
         return self
 
@@ -85,7 +85,22 @@ class NodeProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop()
+        self.end()
+
+    @property
+    def pid(self) -> int:
+        """Number of the process, for whoever watches it."""
+        return self._process.pid
+
+    def end(self, timeout: float = STOP_TIMEOUT) -> int:
+        """Ask it to end, after so many seconds end it. Returns its exit code, negative if ended."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        return self._process.wait()
 
     def _wait_until_active(self) -> None:
         context = Context()
@@ -117,15 +132,6 @@ class NodeProcess:
         if self._process.poll() is not None:
             said = lines[-1] if lines else "nothing"
             raise PointDistillError(f"{self._name} ended with {self._process.returncode}: {said}")
-
-    def _stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        self._process.wait()
 
 
 def student_process(

@@ -12,6 +12,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 from pointdistill_ros.errors import PointDistillError
+from pointdistill_ros.nodes.library_log import library_log
 from pointdistill_ros.nodes.transport import prepare_transport
 from pointdistill_ros.openmp import bound_spinning
 
@@ -35,15 +36,16 @@ def spin(
         executor = SingleThreadedExecutor()
         for node in nodes:
             executor.add_node(node)
-        while True:
-            try:
-                executor.spin()
-                break
-            except rclpy_implementation.RCLError as error:
-                # Jazzy lets it out of the service where a transition does not exist
-                if not rclpy.ok():
+        with library_log(nodes[0].get_logger()):
+            while True:
+                try:
+                    executor.spin()
                     break
-                nodes[0].get_logger().error(str(error))
+                except rclpy_implementation.RCLError as error:
+                    # Jazzy lets it out of the service where a transition does not exist
+                    if not rclpy.ok():
+                        break
+                    nodes[0].get_logger().error(str(error))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except PointDistillError as error:
