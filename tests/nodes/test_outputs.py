@@ -158,6 +158,15 @@ def test_the_threshold_counts_from_what_is_reached(node, outputs, labelled, thre
     assert got.width == left
 
 
+def test_a_point_that_just_reaches_the_threshold_goes(node, outputs, labelled):
+    probability = labelled[1].probability
+    road = np.flatnonzero(labelled[1].labels == KITTI.index("road"))
+    threshold = float(probability[road[10]])
+    config = {"classes": ("road",), "class_probability_threshold": threshold}
+    _, (got,) = filtered(node, outputs, labelled, **config)
+    assert got.width == 40 - (len(road) - 10)
+
+
 def test_with_no_classes_everything_stays(node, outputs, labelled):
     _, (got,) = filtered(node, outputs, labelled)
     assert bytes(got.data) == bytes(labelled[0].data)
