@@ -39,8 +39,10 @@ SETS = [
     {"model": "m.safetensors", "device": "cpu", "max_latency_ms": "80", "z_offset": "-0.5"},
     {"filter_classes": "road, sidewalk", "filter_probability": "0.7", "classes": "autoware"},
     {"autostart": "external", "namespace": "car", "target_frame": "base_link"},
-    {"rviz": "true", "viewer": "rviz", "cluster": "true", "mode": "process", "step": "true"},
-    {"viewer": "foxglove", "run_teacher": "false", "lifecycle_manager": "false"},
+    {"rviz": "true", "viewer": "rviz", "cluster": "true", "mode": "process", "step": "true"}
+    | {"use_sim_time": "true"},
+    {"viewer": "foxglove", "run_teacher": "false", "use_sim_time": "true"},
+    {"lifecycle_manager": "false"},
 ]
 """Argument sets; a file gets what it declares of each."""
 
