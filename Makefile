@@ -47,6 +47,10 @@ test-all: install ## all tests, those that take minutes included
 bench: install ## how long the parts take here, and how real the simulation is (needs real scans)
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ]; done
 
+.PHONY: soak
+soak: install ## the node under 120 000 points at 10 Hz for SOAK_MINUTES (30): memory, latency, counters
+	$(BIN)/python -m tools.soak --minutes $(or $(SOAK_MINUTES),30) --json build/soak.json
+
 native: install ## compile the CPU engine again (part of `install`; does nothing when it is up to date)
 
 sanitize: install ## the CPU engine's tests under AddressSanitizer and UBSan
