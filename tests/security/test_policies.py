@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""config/security against the graph: what a node has it may have, what it may have it has."""
+
+import pytest
+
+from pointdistill_ros.resources import config_path
+from tests.security.sros2_policy import Rights, read_policy
+
+POLICIES = sorted(config_path("security").glob("*.policy.xml"))
+COMPARISON = ("-m", "pointdistill_ros.nodes.comparison_node")
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
+def test_form(path):
+    policy = read_policy(path)
+    assert path.name == f"{policy.node}.policy.xml"
+    assert policy.context == f"/pointdistill/{policy.node}"
+    listed = [name.text for rule in policy.rules for name in rule]
+    assert len(listed) == len(set(listed)), "a name stands in two places"
+
+
+def test_nobody_may_call_services():
+    for path in POLICIES:
+        policy = read_policy(path)
+        assert policy.rights(*policy.options).names["request"] == set()
+
+
+def test_the_teacher_may_what_the_student_may():
+    student, teacher = (
+        read_policy(config_path(f"security/{name}.policy.xml"))
+        for name in ("segmentation_node", "teacher")
+    )
+    teacher.node = student.node
+    assert teacher.rights(*teacher.options) == student.rights(*student.options)
+    assert teacher.rights() == student.rights()
+
+
+def graph(client, name, namespace) -> Rights:
+    """What a node has, as everybody in the graph sees it."""
+    node = client.node
+    found = {
+        "publish": node.get_publisher_names_and_types_by_node,
+        "subscribe": node.get_subscriber_names_and_types_by_node,
+        "reply": node.get_service_names_and_types_by_node,
+        "request": node.get_client_names_and_types_by_node,
+    }
+    return Rights(
+        {kind: {topic for topic, _ in ask(name, namespace)} for kind, ask in found.items()}
+    )
+
+
+def compare(client, policy, allowed, path, namespace="/"):
+    """Wait until the graph is what the policy says; else say which lines are wrong."""
+    seen = Rights()
+
+    def same():
+        nonlocal seen
+        if (policy.node, namespace) not in client.node.get_node_names_and_namespaces():
+            return False
+        seen = graph(client, policy.node, namespace)
+        return seen == allowed
+
+    try:
+        client.until(same, timeout=60)
+    except AssertionError:
+        missing, surplus = seen.beyond(allowed), allowed.beyond(seen)
+        lines = [f"add {line}" for line in missing] + [f"remove {line}" for line in surplus]
+        pytest.fail(f"config/security/{path.name} is not what the node has:\n" + "\n".join(lines))
+
+
+@pytest.fixture
+def messages_built():
+    pytest.importorskip("pointdistill_ros.msg", reason="pointdistill_ros.msg is not built")
+
+
+START = {
+    "segmentation_node": ((), {}),
+    "teacher": (("-r", "__node:=teacher"), {}),
+    "comparison_node": ((), {"program": COMPARISON}),
+}
+
+
+def start(start_node, name, *more):
+    arguments, options = START[name]
+    return start_node("--ros-args", *arguments, *more, **options)
+
+
+@pytest.mark.ros
+@pytest.mark.usefixtures("messages_built")
+@pytest.mark.parametrize("name", START)
+def test_the_graph_is_the_policy(client, start_node, name):
+    path = config_path(f"security/{name}.policy.xml")
+    policy = read_policy(path)
+    has_labels = importable("vision_msgs") and "vision_msgs" in policy.options
+    start(start_node, name)
+    compare(client, policy, policy.rights(*(["vision_msgs"] if has_labels else [])), path)
+
+
+@pytest.mark.ros
+@pytest.mark.usefixtures("messages_built")
+@pytest.mark.parametrize("name", ["segmentation_node", "comparison_node"])
+def test_the_graph_is_the_policy_with_every_option(client, start_node, name):
+    """In a namespace, with other topics, in simulated time and another frame."""
+    path = config_path(f"security/{name}.policy.xml")
+    policy = read_policy(path)
+    options, arguments = ["use_sim_time"], ["-p", "use_sim_time:=true"]
+    if importable("tf2_ros") and "input.target_frame" in policy.options:
+        options.append("input.target_frame")
+        arguments += ["-p", "input.target_frame:=base_link"]
+    if importable("vision_msgs") and "vision_msgs" in policy.options:
+        options.append("vision_msgs")
+    renamed = {"points": "/lidar/top/points", "student/labeled_points": "front/labeled_points"}
+    for old, new in renamed.items():
+        arguments += ["-r", f"{old}:={new}"]
+    start(start_node, name, *arguments, "-r", "__ns:=/vehicle")
+    allowed = policy.rights(*options, namespace="/vehicle", **renamed)
+    compare(client, policy, allowed, path, namespace="/vehicle")
+
+
+def importable(module):
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
+
+
+def test_names_are_resolved_as_ros_does(tmp_path):
+    rules = "".join(f"<topic>{name}</topic>" for name in ("a/b", "~/c", "/d"))
+    (tmp_path / "n.policy.xml").write_text(
+        '<policy version="0.2.0"><contexts><context path="/n"><profiles><profile ns="/" node="n">'
+        f'<topics publish="ALLOW">{rules}</topics>'
+        "<!-- With x: <services request='ALLOW'><service>e</service></services> -->"
+        "</profile></profiles></context></contexts></policy>"
+    )
+    policy = read_policy(tmp_path / "n.policy.xml")
+    assert policy.rights().names["publish"] == {"/a/b", "/n/c", "/d"}
+    inside = policy.rights("x", namespace="/v/w", **{"a/b": "/f"})
+    assert inside.names["publish"] == {"/f", "/v/w/n/c", "/d"}
+    assert inside.names["request"] == {"/v/w/e"}
+    assert inside.beyond(policy.rights(namespace="/v/w")) == [
+        '<topic>/f</topic> (publish="ALLOW")',
+        '<service>/v/w/e</service> (request="ALLOW")',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("publish=", "subscribed="),
+        ('"ALLOW"', '"DENY"'),
+        ("<topic>points</topic>", "<topic>*</topic>"),
+        ("<topic>points</topic>", ""),
+        ("<topic>points</topic>", "<service>points</service>"),
+        ('version="0.2.0"', 'version="0.1.0"'),
+        ("With use_sim_time", "use_sim_time"),
+    ],
+)
+def test_the_form_is_checked(tmp_path, old, new):
+    text = config_path("security/segmentation_node.policy.xml").read_text()
+    assert old in text
+    (tmp_path / "a.policy.xml").write_text(text.replace(old, new))
+    with pytest.raises(AssertionError):
+        read_policy(tmp_path / "a.policy.xml")
