@@ -187,8 +187,13 @@ def labeller(message: Any) -> Labeller:
         names = tuple(str(name) for name in content["names"])
         rgb = [int(channel) for channel in content["rgb"]]
         name, model_id = str(content["label_set"]), str(content["model_id"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise LabelError(f"class_info makes no sense ({error!r})") from error
+    except (
+        *(AttributeError, KeyError, TypeError, ValueError),
+        *(ArithmeticError, RecursionError),  # infinite numbers and endless brackets in JSON
+    ) as error:
+        raise LabelError(f"class_info makes no sense ({error!r:.200})") from error
+    if not all(text.isprintable() for text in (name, model_id, *names)):
+        raise LabelError("class_info holds names that cannot be printed")
     if len(rgb) != 3 * len(names):
         raise LabelError(f"class_info has {len(names)} names and {len(rgb)} colour channels")
     return Labeller(model_id, _label_set(name, names, rgb))
