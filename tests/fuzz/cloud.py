@@ -8,7 +8,8 @@ import numpy as np
 
 from pointdistill_ros import LabelSet, Segmentation
 from pointdistill_ros.errors import CloudError
-from pointdistill_ros.io.cloud_layout import CloudField
+from pointdistill_ros.io.cloud_filter import FILTER_FORMATS, reduce_points
+from pointdistill_ros.io.cloud_layout import CloudBytes, CloudField
 from pointdistill_ros.io.columns import INTENSITY_SCALES
 from pointdistill_ros.io.pointcloud2 import (
     LAYOUTS,
@@ -69,6 +70,9 @@ def check(data: bytes) -> None:
     plain = scan if not options.zero_is_no_return else decode(message)
     for layout in LAYOUTS:
         _check_layout(message, plain, segmentation, layout)
+    keep = (labels % 3 != 0) | (labels > 15)
+    for layout in FILTER_FORMATS:
+        _check_filtered(message, keep, layout)
 
 
 def _check_layout(message, scan, segmentation, layout: str) -> None:
@@ -91,6 +95,19 @@ def _check_layout(message, scan, segmentation, layout: str) -> None:
         at = next(f.offset for f in parts.fields if f.name == "class_id")
         written = np.frombuffer(parts.data, np.uint8).reshape(len(scan), parts.point_step)
         np.testing.assert_array_equal(written[:, at], segmentation.labels)
+
+
+def _check_filtered(message, keep, layout: str) -> None:
+    try:
+        parts = reduce_points(message, keep, layout)
+    except CloudError:
+        assert layout != "input"  # the cloud has all that it needs
+        return
+    assert (parts.height, parts.width) == (1, keep.sum())
+    assert len(parts.data) == parts.row_step == parts.width * parts.point_step
+    if layout == "input":
+        points = CloudBytes.of(message).points().reshape(-1)[keep]
+        assert bytes(parts.data) == points.tobytes()
 
 
 def bytes_of(message, *, sec=1, nanosec=2, options=0, row_step=None) -> bytes:
