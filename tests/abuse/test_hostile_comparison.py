@@ -232,3 +232,20 @@ def test_a_label_sets_name_is_no_path(name, monkeypatch):
     info = SimpleNamespace(label_set=name, model_id="m", names=["car"], rgb=[1, 2, 3])
     assert messages.labeller(info).label_set.names == ("car",)
     assert asked == []
+
+
+def test_a_teacher_of_a_label_set_without_a_way_to_the_students_is_refused_until_replaced():
+    strange = LabelSet("strange", ("a", "b"), ((0, 0, 0), (1, 1, 1)), ((1,), (2,)))
+    comparator = Comparator(DEPTH, window=10)
+    comparator.introduce("student", Labeller("student", KITTI))
+    comparator.introduce("teacher", Labeller("teacher", strange))
+    for stamp in range(3):
+        first, second = (labelled(np.random.default_rng(1)) for _ in SIDES)
+        for message in (first, second):
+            message.header.stamp.sec = stamp
+            np.frombuffer(message.data, np.uint8).reshape(200, -1)[:, 12] = 0
+        assert comparator.take("student", first, 0.1, 0.0) is None
+        with pytest.raises(LabelError, match="strange has no remap to semantic-kitti"):
+            comparator.take("teacher", second, 0.1, 0.0)
+    comparator.introduce("teacher", Labeller("another", KITTI))
+    assert good_pair(comparator, 9)[0] == 0.75

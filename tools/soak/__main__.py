@@ -121,7 +121,7 @@ def _drive(clouds: list[Any], node: Any, options: argparse.Namespace, seconds: f
     rclpy.init()
     try:
         sender = Sender(clouds, node.pid)
-        sender.one_by_one(PATIENCE)
+        sender.connect(PATIENCE)
         period = 1 / options.hz
         if options.times_capacity:
             work = float(np.median([sender.one_by_one(PATIENCE) for _ in range(FIRST)]))

@@ -40,11 +40,20 @@ class Sender:
         )
         self._node.create_subscription(PointCloud2, OUTPUT, self._take_labels, 20, raw=True)
 
-    def one_by_one(self, patience: float) -> float:
+    def connect(self, patience: float) -> None:
+        """Until the node answers, and has counted all that was sent to find that out.
+
+        Raises PointDistillError where no answer comes.
+        """
+        self.one_by_one(patience, again_after=2.0)
+        self._drain()
+        self.one_by_one(patience)
+
+    def one_by_one(self, patience: float, again_after: float = 30.0) -> float:
         """Send one cloud, wait for the answer, return the seconds of work it took.
 
-        Sends it again every now and then: best effort may lose it, and the node may not know us
-        yet. Raises PointDistillError where no answer comes.
+        Sends it again after a while: best effort may lose it, and the node may not know us yet.
+        Raises PointDistillError where no answer comes.
         """
         before, until = self.last, time.monotonic() + patience
         again = 0.0
@@ -54,7 +63,7 @@ class Sender:
                 raise PointDistillError(f"the node labelled no cloud within {patience:g} s")
             if now >= again:
                 self._send()
-                again = now + 2.0 + (10 * before.total if before else 0.0)
+                again = now + again_after
             self._executor.spin_once(timeout_sec=0.05)
         assert self.last is not None
         return self.last.total
