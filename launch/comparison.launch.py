@@ -17,16 +17,15 @@ from pointdistill_ros.nodes.launch_actions import (
 )
 from pointdistill_ros.nodes.launch_arguments import declare, values
 
-COMMON = (
-    *("input_topic", "z_offset", "target_frame", "classes"),
-    *("namespace", "use_sim_time", "autostart", "log_level"),
-)
+ALL = ("namespace", "use_sim_time", "autostart", "log_level")
+"""What all three have in common."""
+SIDES = ("input_topic", "z_offset", "target_frame", "classes", *ALL)
 """What student and teacher have in common."""
 ARGUMENTS = (
     *("student", "teacher", "run_teacher"),
     *("student_params_file", "teacher_params_file", "comparison_params_file"),
     *("student_device", "teacher_device", "max_latency_ms"),
-    *(*COMMON, "viewer", "fixed_frame", "dds_transport"),
+    *(*SIDES, "viewer", "fixed_frame", "dds_transport"),
 )
 
 
@@ -38,7 +37,7 @@ def generate_launch_description() -> LaunchDescription:
 def start(context: LaunchContext) -> list:
     """The processes, now that the arguments have values."""
     given = values(context, *ARGUMENTS)
-    common = {name: given[name] for name in COMMON}
+    common = {name: given[name] for name in SIDES}
     sides = {"student": {"max_latency_ms": given["max_latency_ms"]}}
     if given["run_teacher"] == "true":
         sides["teacher"] = {}
@@ -47,7 +46,7 @@ def start(context: LaunchContext) -> list:
         own |= {"node_name": side, "model": given[side], "device": given[f"{side}_device"]}
         own |= {"params_file": given[f"{side}_params_file"]}
         actions += segmentation_node(common | own)
-    comparison = {name: common[name] for name in COMMON[-4:]} | {"node_name": "comparison_node"}
+    comparison = {name: given[name] for name in ALL} | {"node_name": "comparison_node"}
     actions += our_node("comparison_node", comparison, given["comparison_params_file"])
     if given["viewer"] == "rviz":
         actions.append(rviz("comparison.rviz", given, given["fixed_frame"]))
