@@ -26,8 +26,8 @@ help: ## this list (default)
 
 install: $(VENV)/.messages $(VENV)/.engine ## the environment .venv with everything in it; `demo` and `test` call this
 
-demo: install ## the main job end to end on a simulated drive, or BAG=your.mcap
-	$(BIN)/pointdistill demo $(if $(BAG),--input "$(BAG)")
+demo: install ## student, teacher and their comparison on a simulated drive, or BAG=your.mcap
+	$(BIN)/pointdistill demo --teacher teacher $(if $(BAG),--input "$(BAG)")
 
 test: install ## all fast tests; those that open DDS participants run one after another
 	$(BIN)/python -m pytest -n 2 -m "not ros and not slow"

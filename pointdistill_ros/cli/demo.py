@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pointdistill_ros.cli.demo_teacher import (
-    DEFAULT_TEACHER,
     NONE,
     check_teacher,
     rows,
@@ -103,7 +102,7 @@ def demo(
             help="Network of a teacher to run beside and compare with: a .safetensors file, a "
             f"shipped name, or {NONE}."
         ),
-    ] = DEFAULT_TEACHER,
+    ] = NONE,
 ) -> None:
     """Play a drive over DDS through the segmentation node and keep what comes back.
 

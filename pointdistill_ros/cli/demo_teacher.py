@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from pointdistill_ros.nodes.comparison_listener import ComparisonListener
 
 NONE = "none"
-DEFAULT_TEACHER = NONE
-"""The shipped teacher of `pointdistill demo`; none while none is shipped."""
+"""Named as the teacher: the student alone."""
 
 START_TIMEOUT = 30.0
 """Seconds that the comparison node gets to know both sides."""
