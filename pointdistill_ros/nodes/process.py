@@ -32,6 +32,9 @@ TEACHER_PACE = {"pace.max_load": "1.0"}
 STOP_TIMEOUT = 5.0
 """Seconds between asking the process to end and ending it."""
 
+COMPLAINTS = ("cannot load model", "cannot configure")
+"""How a node begins to say why it stays unconfigured."""
+
 
 class NodeProcess:
     """Runs a node while the ``with`` block runs; it listens when the block begins."""
@@ -125,10 +128,9 @@ class NodeProcess:
         """Raise what the node complains about, or that it is gone."""
         lines = self._log.read_text(errors="replace").splitlines()
         for line in lines:
-            if "cannot load model" in line:  # the node lives on, unconfigured
-                raise PointDistillError(
-                    "cannot load model" + line.partition("cannot load model")[2]
-                )
+            for complaint in COMPLAINTS:  # the node lives on, unconfigured
+                if complaint in line:
+                    raise PointDistillError(complaint + line.partition(complaint)[2])
         if self._process.poll() is not None:
             said = lines[-1] if lines else "nothing"
             raise PointDistillError(f"{self._name} ended with {self._process.returncode}: {said}")
