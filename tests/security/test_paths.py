@@ -136,7 +136,7 @@ def test_label_sets_come_from_their_folder(name):
 
 
 @pytest.mark.ros
-@pytest.mark.parametrize("make", [os.mkfifo, link_to_device, folder], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("make", [os.mkfifo, folder], ids=lambda m: m.__name__)
 def test_configure_fails_with_the_reason_and_the_node_lives(tmp_path, make, capfd):
     rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
     from rclpy.lifecycle import TransitionCallbackReturn
