@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A device without memory: the node goes on with what has some, and comes back."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.abuse.conftest import LABELLED, PATIENCE, RELIABLE, stop
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
+@pytest.mark.ros
 def test_a_full_device_costs_no_cloud_and_a_full_host_one_at_a_time(
     sender, start_node, weights, tmp_path
 ):
@@ -71,3 +76,24 @@ def test_a_full_device_costs_no_cloud_and_a_full_host_one_at_a_time(
     assert log.count("out of device memory") == 2, "one warning a step, not one a cloud"
     assert stop(node) == 0
     assert "Traceback" not in node.log.read_text()
+
+
+def test_the_cpu_engine_survives_a_host_that_is_really_full(weights):
+    """In its parallel parts, too: an exception that leaves a thread would end the process."""
+    library = pytest.importorskip("pointdistill_ros.engine.library")
+    try:
+        library.load_library()
+    except library.EngineMissingError as error:
+        pytest.skip(str(error))
+    limits = ["2", "8", "20", "40", "4000"]
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.abuse.scarce_host", str(weights), *limits],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    outcomes = [line.split() for line in run.stdout.splitlines()]
+    assert [same for _, same in outcomes] == ["same"] * len(limits)
+    assert outcomes[0][0] == "MemoryError" and outcomes[-1][0] == "labelled"
