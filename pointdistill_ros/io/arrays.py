@@ -105,7 +105,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
 
 
 def _steps_per_metre(path: Path, q: NDArray[Any]) -> np.float32:
-    if q.size != 1 or q.dtype.kind not in "iuf" or not 0 < (steps := float(q.ravel()[0])) < 1e30:
+    if q.size != 1 or q.dtype.kind not in "iuf" or not 1e-6 < (steps := float(q.ravel()[0])) < 1e12:
         raise InputError(f"{path}: q is {q.dtype} {list(q.shape)}; expected one positive number")
     return np.float32(steps)
 

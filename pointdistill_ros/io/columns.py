@@ -98,6 +98,8 @@ def ring_index(values: NDArray[Any]) -> NDArray[np.uint16]:
     if values.dtype in (np.uint8, np.uint16):
         return values.astype(np.uint16)
     if values.dtype.kind == "f":
+        if values.dtype.itemsize < 4:
+            values = values.astype(np.float32)  # 65535 is beyond float16
         values = np.nan_to_num(values, nan=0.0)
     ring: NDArray[np.uint16] = np.clip(values, 0, _UINT16_MAX).astype(np.uint16)
     return ring

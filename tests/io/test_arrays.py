@@ -113,3 +113,10 @@ def test_npz_of_something_else_is_named(tmp_path):
     np.savez(tmp_path / "b.npz", xyz=np.zeros((4, 3)), ring=np.zeros(3))
     with pytest.raises(InputError, match=r"field 'ring' is float64 \[3\]; expected one number per"):
         read_npz(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("q", [0, -256, np.nan, np.inf, 1e-300, 1e300, [256, 256], "256"])
+def test_a_scale_of_packed_coordinates_that_is_none(tmp_path, q):
+    np.savez(tmp_path / "a.npz", xyz=np.int16([[1, 2, 3]]), q=np.array(q))
+    with pytest.raises(InputError, match=r"q is .* expected one positive number"):
+        read_npz(tmp_path / "a.npz")

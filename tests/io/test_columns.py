@@ -90,3 +90,8 @@ def test_rings():
     assert ring_index(np.array([0, 255], np.uint8)).tolist() == [0, 255]
     assert ring_index(np.array([-3, 70_000], np.int32)).tolist() == [0, 65535]
     assert ring_index(np.array([np.nan, np.inf, 3.7, -np.inf])).tolist() == [0, 65535, 3, 0]
+
+
+def test_rings_of_half_precision():
+    half = np.array([0, 63, np.inf, np.nan, -1], np.float16)
+    assert ring_index(half).tolist() == [0, 63, 65535, 0, 0]
