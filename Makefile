@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-all bench native sanitize fuzz msgs ws clean
+.PHONY: help install demo test check test-all bench native sanitize soak fuzz msgs ws clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -47,7 +47,6 @@ test-all: install ## all tests, those that take minutes included
 bench: install ## how long the parts take here, and how real the simulation is (needs real scans)
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ]; done
 
-.PHONY: soak
 soak: install ## the node under 120 000 points at 10 Hz for SOAK_MINUTES (30): memory, latency, counters
 	$(BIN)/python -m tools.soak --minutes $(or $(SOAK_MINUTES),30) --json build/soak.json
 

@@ -106,7 +106,9 @@ setup(
         "pydantic>=2.7",
         "typer>=0.12",
         "rich>=13",
-        "rosbags>=0.11",
+        "rosbags>=0.11.9",
+        "apsw>=3.46",  # rosbags' own; bag_limits.py holds back what bags make them do
+        "lz4>=4.3",
         "matplotlib>=3.8",
         "Jinja2>=3.1",  # reports
         "pillow>=10",  # pictures in reports

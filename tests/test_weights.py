@@ -17,7 +17,12 @@ DATA = Path(__file__).parent / "data"
 SCAN = DATA / "pandaset_003_00.npz"
 RECORDED = DATA / "pandaset_003_00.student.npy"
 
-SHIPPED = {"student": 2_777_539, "student-no-intensity": 2_777_539, "teacher": 9_014_227}
+SHIPPED = {
+    "student": 2_777_539,
+    "student-free": 2_777_539,
+    "student-no-intensity": 2_777_539,
+    "teacher": 9_014_227,
+}
 """Name → parameters."""
 LARGEST = {"teacher": 25e6}
 """Bytes; others 6e6."""
