@@ -118,6 +118,19 @@ def test_a_process_is_seen_as_it_is():
         process.state()
 
 
+def test_the_clouds_of_the_long_form_can_be_made():
+    pytest.importorskip("sensor_msgs", reason="ROS messages are not installed")
+    from pointdistill_ros.io.pointcloud2 import decode
+    from tools.soak.clouds import LIDAR, POINTS, street_clouds
+
+    first, second = (decode(cloud) for cloud in street_clouds(LIDAR, POINTS, frames=1, turns=2))
+    assert len(first) == len(second) == POINTS
+    assert first.valid.all() and first.intensity is not None
+    ranges = [np.sort(np.linalg.norm(scan.xyz, axis=1)) for scan in (first, second)]
+    np.testing.assert_allclose(np.median(ranges[0]), np.median(ranges[1]), rtol=0.05)
+    assert not np.array_equal(first.xyz, second.xyz)
+
+
 @pytest.mark.ros
 @pytest.mark.timeout(1800)
 def test_the_command_runs_a_node_and_judges_it(weights, tmp_path):

@@ -24,7 +24,7 @@ import numpy as np
 
 from pointdistill_ros.errors import ConfigError, PointDistillError, one_line_errors
 from pointdistill_ros.io.atomic import atomic_path
-from tools.soak.clouds import street_clouds
+from tools.soak.clouds import LIDAR, POINTS, street_clouds
 from tools.soak.verdict import failures, figures
 
 FIRST = 7
@@ -83,10 +83,10 @@ def _options() -> argparse.Namespace:
         default=0.0,
         help="instead of --hz: so many times the clouds a second that the node can do",
     )
-    parser.add_argument("--points", type=int, default=120_000)
+    parser.add_argument("--points", type=int, default=POINTS)
     parser.add_argument("--model", default="student", help="shipped name or .safetensors")
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--lidar", default="os1_128", help="of the simulated street")
+    parser.add_argument("--lidar", default=LIDAR, help="of the simulated street")
     parser.add_argument("--frames", type=int, default=4, help="of the street")
     parser.add_argument("--turns", type=int, default=8, help="angles by which each frame is turned")
     parser.add_argument("--warm-up", type=float, default=0.1, help="share of the time")

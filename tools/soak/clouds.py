@@ -10,6 +10,8 @@ import numpy as np
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.scan import LidarScan
 
+LIDAR, POINTS = "hdl64e", 120_000
+"""What is sent where nothing else is asked for; the lidar gives a little more."""
 SEED = 100_024
 """Of the simulated street; training uses seeds below 100 000 only."""
 

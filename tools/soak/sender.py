@@ -57,7 +57,7 @@ class Sender:
         """
         before, until = self.last, time.monotonic() + patience
         again = 0.0
-        while self.last is before:
+        while (told := self.last) is None or told is before:
             now = time.monotonic()
             if now > until:
                 raise PointDistillError(f"the node labelled no cloud within {patience:g} s")
@@ -65,8 +65,7 @@ class Sender:
                 self._send()
                 again = now + again_after
             self._executor.spin_once(timeout_sec=0.05)
-        assert self.last is not None
-        return self.last.total
+        return told.total
 
     def run(self, period: float, seconds: float) -> Record:
         """Send for so long, then wait until the node has answered what it took."""
