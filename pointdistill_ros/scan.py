@@ -99,3 +99,16 @@ class LidarScan:
         """The scan in another frame; ``pose`` is the 4×4 transform this frame → ``frame``."""
         xyz = self.xyz @ pose[:3, :3].T + pose[:3, 3]
         return replace(self, xyz=np.ascontiguousarray(xyz, np.float32), frame=frame)
+
+    def lifted(self, metres: float) -> LidarScan:
+        """The scan with ``metres`` added to z, rounded to float32 once; itself for 0.
+
+        A network sees a sensor that hangs higher or lower than that of its training so: node and
+        command line alike.
+        """
+        if metres == 0:
+            return self
+        xyz = self.xyz.copy()
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            xyz[:, 2] = self.xyz[:, 2].astype(np.float64) + metres
+        return replace(self, xyz=xyz)

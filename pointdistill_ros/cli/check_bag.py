@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pointdistill_ros.checkpoint import CheckpointMeta
-    from pointdistill_ros.evaluation.bags.check import Reference
+    from pointdistill_ros.evaluation.bags.reference import Reference
 
+WITHOUT_INTENSITY = "student-no-intensity"
+"""Shipped weights for sensors whose intensity is another than that of the training."""
 _WIDTH = 132
 
 
-def check(bag: Path, topic: str | None, weights: str, as_json: bool) -> bool:
+def check(bag: Path, topic: str | None, weights: str, z_offset: float, as_json: bool) -> bool:
     """Print what was found; False where something is bad. Raises InputError, CheckpointError."""
     from rich.console import Console
 
@@ -26,7 +28,7 @@ def check(bag: Path, topic: str | None, weights: str, as_json: bool) -> bool:
     index = FrameIndex.of(bag, topic)
     meta = load_checkpoint(find_weights(weights))[1]
     with BagFrames(index) as frames:
-        found = check_bag(frames, reference_of(meta))
+        found = check_bag(frames, reference_of(meta), z_offset=z_offset)
     if as_json:
         print(json.dumps({"model": meta.model_id, **found.to_dict()}, indent=2, ensure_ascii=False))
         return found.worst != "bad"
@@ -44,7 +46,8 @@ def check(bag: Path, topic: str | None, weights: str, as_json: bool) -> bool:
 
 def reference_of(meta: CheckpointMeta) -> Reference:
     """What a bag is checked against."""
-    from pointdistill_ros.evaluation.bags.check import Reference
+    from pointdistill_ros.evaluation.bags.reference import Reference
+    from pointdistill_ros.resources import shipped_weights
 
     known = meta.intensity
     return Reference(
@@ -55,4 +58,5 @@ def reference_of(meta: CheckpointMeta) -> Reference:
         known.high,
         known.missing is None,
         known.used,
+        WITHOUT_INTENSITY if WITHOUT_INTENSITY in shipped_weights() else "",
     )

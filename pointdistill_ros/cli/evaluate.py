@@ -6,10 +6,19 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointdistill_ros.cli.network import load_segmenter
+from pointdistill_ros.cli.options import (
+    Device,
+    Engine,
+    MinPoints,
+    Precision,
+    Threads,
+    Weights,
+)
 from pointdistill_ros.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -20,7 +29,6 @@ if TYPE_CHECKING:
     from pointdistill_ros.datasets.labelled import LabelledScans
     from pointdistill_ros.evaluation.result import Evaluation
     from pointdistill_ros.protocols.labellers import ProtocolName
-    from pointdistill_ros.segmenter import Segmenter
 
 SIMULATED = "simulated"
 FIRST_UNSEEN_SEED = 100_000
@@ -47,9 +55,7 @@ def evaluate(
         typer.Option(help="Only these drives, comma-separated.", show_default=False),
     ] = None,
     every: Annotated[int, typer.Option(min=1, help="Every n-th scan only.")] = 1,
-    weights: Annotated[
-        str, typer.Option(help="Name of shipped weights or path of a checkpoint.")
-    ] = "student",
+    weights: Weights = "student",
     protocol: Annotated[
         str,
         typer.Option(
@@ -69,9 +75,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    min_points: Annotated[
-        int, typer.Option(min=1, help="Classes with fewer true points enter no mean.")
-    ] = 100,
+    min_points: MinPoints = 100,
     no_intensity: Annotated[
         bool, typer.Option("--no-intensity", help="As from a lidar that measures none.")
     ] = False,
@@ -95,12 +99,10 @@ def evaluate(
     cache: Annotated[Path, typer.Option(help="Rendered streets, of simulated.")] = Path(
         "runs/streets"
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, native, torch …")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; default: all.", show_default=False)
-    ] = None,
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Device = "auto",
+    engine: Engine = "auto",
+    threads: Threads = None,
+    precision: Precision = "float32",
 ) -> None:
     """Figures on raw points: mIoU, per class, per drive, by distance, calibration.
 
@@ -127,7 +129,7 @@ def evaluate(
     wanted = LabelSet.named(label_set) if label_set else None
     if report and report.exists() and not report.is_dir():
         raise InputError(f"{report}: is a file; --report names a folder")
-    segmenter = _load(weights, device, engine, threads, precision)
+    segmenter = load_segmenter(weights, device, engine, precision, threads)
     scans = _thinned(_open(data, dataset, split, sequences, drives, cache), every)
     classes = wanted or shared_label_set(segmenter.label_set, scans.label_set)
     source = {
@@ -173,19 +175,6 @@ def _protocols(text: str) -> tuple[ProtocolName, ...]:
     if unknown := sorted(set(names) - set(PROTOCOLS)):
         raise ConfigError(f"unknown protocol {', '.join(unknown)}; known: {', '.join(PROTOCOLS)}")
     return tuple(name for wanted in names for name in PROTOCOLS if name == wanted)
-
-
-def _load(weights: str, device: str, engine: str, threads: int | None, precision: str) -> Segmenter:
-    from pointdistill_ros.engine.interface import EngineName, Precision
-    from pointdistill_ros.segmenter import Segmenter
-
-    for what, value, known in (
-        ("engine", engine, ("auto", *get_args(EngineName))),
-        ("precision", precision, get_args(Precision)),
-    ):
-        if value not in known:
-            raise ConfigError(f"unknown {what} {value!r}; known: {', '.join(known)}")
-    return Segmenter.load(weights, device, engine, threads, precision)  # type: ignore[arg-type]
 
 
 def _open(

@@ -8,14 +8,27 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pointdistill_ros.errors import ConfigError, InputError
+from pointdistill_ros.cli.network import load_segmenter
+from pointdistill_ros.cli.options import (
+    Device,
+    Engine,
+    IntensityField,
+    IntensityScale,
+    IntensityScaleName,
+    MinPoints,
+    Precision,
+    Threads,
+    Topic,
+    ZeroIsNoReturn,
+    ZOffset,
+)
+from pointdistill_ros.errors import InputError
 
 if TYPE_CHECKING:
     from pointdistill_ros.evaluation.bags.frames import FrameIndex
@@ -26,19 +39,6 @@ if TYPE_CHECKING:
     from pointdistill_ros.segmenter import Segmenter
 
 _WIDTH = 132
-
-
-class IntensityScaleName(str, Enum):
-    """How intensities come to 0..1."""
-
-    auto = "auto"
-    none = "none"
-    unit = "unit"
-    div255 = "div255"
-    div_max = "div_max"
-    log = "log"
-    tanh = "tanh"
-    percentile = "percentile"
 
 
 def evaluate_bag(
@@ -78,9 +78,7 @@ def evaluate_bag(
             show_default=False,
         ),
     ] = None,
-    topic: Annotated[
-        str | None, typer.Option(help="Which PointCloud2 topic; needed if there are several.")
-    ] = None,
+    topic: Topic = None,
     poses: Annotated[
         str,
         typer.Option(
@@ -91,9 +89,7 @@ def evaluate_bag(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes. Latencies mean little with several.")
     ] = 1,
-    min_points: Annotated[
-        int, typer.Option(min=1, help="Classes with fewer true points enter no mean.")
-    ] = 100,
+    min_points: MinPoints = 100,
     rerun: Annotated[
         bool,
         typer.Option("--rerun", help="Also write recording.rrd for the Rerun viewer (an extra)."),
@@ -102,20 +98,14 @@ def evaluate_bag(
         bool,
         typer.Option("--keep-going", help="Skip clouds that cannot be read, list them, exit 1."),
     ] = False,
-    intensity_field: Annotated[str, typer.Option(help="As the node's parameter.")] = "auto",
-    intensity_scale: Annotated[
-        IntensityScaleName, typer.Option(help="As the node's parameter.")
-    ] = IntensityScaleName.auto,
-    zero_is_no_return: Annotated[
-        bool, typer.Option("--zero-is-no-return", help="As the node's parameter.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, native, torch …")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads a process; default: all.", show_default=False),
-    ] = None,
+    intensity_field: IntensityField = "auto",
+    intensity_scale: IntensityScale = IntensityScaleName.auto,
+    zero_is_no_return: ZeroIsNoReturn = False,
+    z_offset: ZOffset = 0.0,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "float32",
+    threads: Threads = None,
 ) -> None:
     """Every frame of a bag: student beside teacher and true labels, stability, latency.
 
@@ -153,6 +143,7 @@ def evaluate_bag(
         },
         reference=reference_of(loaded["student"].meta),
         options=options,
+        z_offset=z_offset,
         truth=_truth(labels, index, wanted or loaded["student"].label_set),
         poses=poses,
         workers=workers,
@@ -205,22 +196,7 @@ def load_network(
     weights: str, device: str, engine: str, threads: int | None, precision: str
 ) -> Segmenter:
     """Load a network and warm it up; tests put a fake here."""
-    from pointdistill_ros.engine.interface import EngineName, Precision
-    from pointdistill_ros.segmenter import Segmenter
-
-    for what, value, known in (
-        ("engine", engine, ("auto", *get_args(EngineName))),
-        ("precision", precision, get_args(Precision)),
-    ):
-        if value not in known:
-            raise ConfigError(f"unknown {what} {value!r}; known: {', '.join(known)}")
-    network = Segmenter.load(
-        weights,
-        device,
-        cast("Any", engine),
-        threads,
-        cast("Any", precision),
-    )
+    network = load_segmenter(weights, device, engine, precision, threads)
     network.warm_up()
     return network
 

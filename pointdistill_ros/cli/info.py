@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pointdistill_ros.cli.options import Topic, Weights, ZOffset
 from pointdistill_ros.errors import PointDistillError
 
 NETWORKS = ("student", "teacher-cpu", "teacher")
@@ -30,23 +31,19 @@ def info(
         typer.Option(
             "--check-bag",
             help="Say what of a bag fits the network and what does not: fields, rate, intensity, "
-            "height, density. Exits with 1 where something is bad.",
+            "height, density. Exits with 1 where something is bad. All further options are for it.",
             show_default=False,
         ),
     ] = None,
-    topic: Annotated[
-        str | None,
-        typer.Option(help="Of --check-bag: which PointCloud2 topic.", show_default=False),
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="Of --check-bag: shipped weights or a .safetensors file.")
-    ] = "student",
+    topic: Topic = None,
+    weights: Weights = "student",
+    z_offset: ZOffset = 0.0,
 ) -> None:
     """Networks, weights and environment; exits with 1 when something here is broken."""
     if bag is not None:
         from pointdistill_ros.cli.check_bag import check
 
-        if not check(bag, topic, weights, as_json):
+        if not check(bag, topic, weights, z_offset, as_json):
             raise typer.Exit(1)
         return
     report, problems = _report()

@@ -6,15 +6,25 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pointdistill_ros.cli.network import load_segmenter
+from pointdistill_ros.cli.options import (
+    Device,
+    Engine,
+    Precision,
+    Threads,
+    Topic,
+    Weights,
+    ZOffset,
+)
 from pointdistill_ros.errors import CloudError, InputError, ScanError
 
 if TYPE_CHECKING:
@@ -22,7 +32,6 @@ if TYPE_CHECKING:
 
     from pointdistill_ros.io.sink import LabelSink
     from pointdistill_ros.io.source import ScanEntry, ScanSource
-    from pointdistill_ros.labels import LabelSet
     from pointdistill_ros.scan import LidarScan
     from pointdistill_ros.segmentation import Segmentation
 
@@ -41,29 +50,6 @@ class Format(str, Enum):
 
     label = "label"
     npz = "npz"
-
-
-class SegmenterLike(Protocol):
-    """What this command needs of a Segmenter."""
-
-    @property
-    def label_set(self) -> LabelSet:
-        """Classes of the labels."""
-        ...
-
-    @property
-    def model_id(self) -> str:
-        """Name of the network."""
-        ...
-
-    @property
-    def weights_sha256(self) -> str:
-        """Fingerprint of its weights."""
-        ...
-
-    def __call__(self, scan: LidarScan) -> Segmentation:
-        """Label a scan."""
-        ...
 
 
 @dataclass
@@ -99,23 +85,13 @@ def segment(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str, typer.Option(help="Shipped network (student) or a .safetensors file.")
-    ] = "student",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    engine: Annotated[
-        str,
-        typer.Option(help="auto (the fastest here), native, cuda, torch, onnxruntime, openvino."),
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="float32; bfloat16 or float16 are faster where the engine has them.")
-    ] = "float32",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; default: all cores.", show_default=False)
-    ] = None,
-    topic: Annotated[
-        str | None, typer.Option(help="Which PointCloud2 topic of a bag; needed if it has several.")
-    ] = None,
+    model: Weights = "student",
+    device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "float32",
+    threads: Threads = None,
+    topic: Topic = None,
+    z_offset: ZOffset = 0.0,
     format: Annotated[
         Format,
         typer.Option(help="label: raw ids as in SemanticKITTI; npz: with probability and entropy."),
@@ -134,8 +110,8 @@ def segment(
 ) -> None:
     """Label every point of scans, folders and bags.
 
-    A folder of scans gives files of the same names. Bad input ends with one line and exit code 2;
-    every file is written whole or not at all.
+    A folder of scans gives files of the same names; points keep their order and coordinates. Bad
+    input ends with one line and exit code 2; every file is written whole or not at all.
     """
     from pointdistill_ros.io.sink import class_info_json, open_sink
 
@@ -153,25 +129,17 @@ def segment(
         ),
     )
     with sink:
-        _run(sources, segmenter, sink, pictures, summary, keep_going)
+        _run(
+            sources,
+            lambda scan: segmenter(scan.lifted(z_offset)),
+            sink,
+            pictures,
+            summary,
+            keep_going,
+        )
     _print(summary, output)
     if summary.skipped:
         raise typer.Exit(1)
-
-
-def load_segmenter(
-    model: str, device: str, engine: str, precision: str, threads: int | None
-) -> SegmenterLike:
-    """Load the network; tests put a fake here."""
-    from pointdistill_ros.segmenter import Segmenter
-
-    return Segmenter.load(
-        model,
-        device=device,
-        engine=cast("Any", engine),  # names are checked where they are known
-        precision=cast("Any", precision),
-        threads=threads,
-    )
 
 
 def _open(
@@ -198,7 +166,7 @@ def _open_one(path: Path, topic: str | None) -> ScanSource:
 
 def _run(
     sources: list[ScanSource],
-    segmenter: SegmenterLike,
+    label: Callable[[LidarScan], Segmentation],
     sink: LabelSink,
     pictures: Path | None,
     summary: Summary,
@@ -211,7 +179,7 @@ def _run(
             with _skipping(summary, keep_going):  # around the loop: a bag can break off
                 for entry in source.entries():
                     with _skipping(summary, keep_going):
-                        _segment_named(source.path, entry, segmenter, sink, pictures, summary)
+                        _segment_named(source.path, entry, label, sink, pictures, summary)
                     progress.advance(task)
     if not summary.scans:
         raise InputError("; ".join(summary.skipped))
@@ -231,14 +199,14 @@ def _skipping(summary: Summary, keep_going: bool) -> Iterator[None]:
 def _segment_named(
     path: Path,
     entry: ScanEntry,
-    segmenter: SegmenterLike,
+    label: Callable[[LidarScan], Segmentation],
     sink: LabelSink,
     pictures: Path | None,
     summary: Summary,
 ) -> None:
     """Label one scan; errors that do not know where the scan came from are told."""
     try:
-        scan, segmentation = _segment_one(entry, segmenter, sink, summary)
+        scan, segmentation = _segment_one(entry, label, sink, summary)
         if pictures is not None:
             _draw(scan, segmentation, pictures, f"{path.stem}_{entry.name}")
     except (CloudError, ScanError) as error:
@@ -246,11 +214,14 @@ def _segment_named(
 
 
 def _segment_one(
-    entry: ScanEntry, segmenter: SegmenterLike, sink: LabelSink, summary: Summary
+    entry: ScanEntry,
+    label: Callable[[LidarScan], Segmentation],
+    sink: LabelSink,
+    summary: Summary,
 ) -> tuple[LidarScan, Segmentation]:
     scan = entry.load()
     start = time.perf_counter()
-    segmentation = segmenter(scan)
+    segmentation = label(scan)
     summary.milliseconds += 1e3 * (time.perf_counter() - start)
     sink.write(entry, scan, segmentation)
     summary.scans += 1

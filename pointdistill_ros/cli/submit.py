@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from pointdistill_ros.cli.segment import load_segmenter
+from pointdistill_ros.cli.network import load_segmenter
+from pointdistill_ros.cli.options import Device, Engine, Precision, Threads, Weights
 from pointdistill_ros.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,24 +54,15 @@ def submit(
     split: Annotated[
         str, typer.Option(help="Split of the data set; the servers take test.")
     ] = "test",
-    model: Annotated[
-        str, typer.Option(help="Shipped network (student) or a .safetensors file.")
-    ] = "student",
+    model: Weights = "student",
     protocol: Annotated[
         Passes,
         typer.Option(help="p1: one pass, as a robot runs; p2: all points; p3: many views, best."),
     ] = Passes.p1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    engine: Annotated[
-        str,
-        typer.Option(help="auto (the fastest here), native, cuda, torch, onnxruntime, openvino."),
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(help="float32; bfloat16 or float16 are faster where the engine has them.")
-    ] = "float32",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; default: all cores.", show_default=False)
-    ] = None,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "float32",
+    threads: Threads = None,
     external_data: Annotated[
         bool,
         typer.Option("--external-data", help="nuScenes: state that the method uses other data."),

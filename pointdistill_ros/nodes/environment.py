@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from importlib import metadata, util
+from importlib import import_module, metadata, util
 from pathlib import Path
 
 from pointdistill_ros.nodes.transport import PROFILE, profile_variable
 
+MESSAGES = ("SegmentationStats", "ClassInfo", "ModelComparison")
+"""Of msg/."""
+_PACKAGE = "pointdistill_ros.msg"
 _WHEELS = {"9.": "kilted", "7.": "jazzy"}  # ros-rclpy's major version names the distribution
 
 
@@ -39,23 +42,33 @@ def ros_environment() -> RosEnvironment:
     except Exception as error:
         found.problems.append(f"rclpy is installed but cannot be used: {_first_line(error)}")
         return found
-    try:
-        from pointdistill_ros import msg
-
-        found.facts["messages"] = f"built, in {Path(next(iter(msg.__path__)))}"
-        from pointdistill_ros.msg import SegmentationStats
-
-        SegmentationStats()
-    except ModuleNotFoundError:
-        found.facts["messages"] = "not built: nodes use standard messages only (`make msgs`)"
-    except Exception as error:
-        found.problems.append(
-            f"pointdistill_ros.msg is built but cannot be used: {_first_line(error)}; "
-            "build it again with this ROS and this numpy (`make msgs` or colcon)"
-        )
+    _find_messages(found)
     found.facts["DDS profile"] = _profile(found)
     _check_strangers(found)
     return found
+
+
+def _find_messages(found: RosEnvironment) -> None:
+    """Which of our messages are built, and whether they load."""
+    try:
+        built = import_module(_PACKAGE)
+        names = [name for name in MESSAGES if hasattr(built, name)]
+        for name in names:
+            getattr(built, name)()  # loads its type support
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in (None, _PACKAGE):
+            found.facts["messages"] = (
+                f"{', '.join(MESSAGES)} not built: nodes use standard messages only (`make msgs`)"
+            )
+            return
+        found.problems.append(
+            f"{_PACKAGE} is built but cannot be used: {_first_line(error)}; "
+            "build it again with this ROS and this numpy (`make msgs` or colcon)"
+        )
+        return
+    found.facts["messages"] = f"{', '.join(names)}: built, in {Path(next(iter(built.__path__)))}"
+    if missing := [name for name in MESSAGES if name not in names]:
+        found.facts["messages"] += f"; {', '.join(missing)} not: build again (`make msgs`)"
 
 
 def _distribution() -> str:
@@ -83,8 +96,6 @@ def _check_strangers(found: RosEnvironment) -> None:
     if spec is None or spec.origin is None:  # without origin: a mere folder, such as our launch/
         found.facts["launch"] = "not installed: no `ros2 launch`, nodes start directly"
         return
-    from importlib import import_module
-
     launch = import_module("launch")
     if hasattr(launch, "LaunchDescription"):
         found.facts["launch"] = f"in {Path(str(launch.__file__)).parent}"

@@ -52,20 +52,18 @@ class Placement:
         ``z_offset``: metres added to z, after the change of frame. Raises CloudError where there is
         no transform from the scan's frame at its stamp.
         """
-        pose, doubt = np.eye(4), ""
-        if self._frame and scan.frame != self._frame:
-            pose = self._look_up(scan)
-            distance = float(np.linalg.norm(pose[:3, 3]))
-            if distance > FAR:
-                doubt = (
-                    f"target frame {self._frame} lies {distance:.0f} m from {scan.frame}: "
-                    "take one that is fixed to the vehicle"
-                )
+        if not self._frame or scan.frame == self._frame:
+            return scan.lifted(z_offset), ""
+        pose, doubt = self._look_up(scan), ""
+        distance = float(np.linalg.norm(pose[:3, 3]))
+        if distance > FAR:
+            doubt = (
+                f"target frame {self._frame} lies {distance:.0f} m from {scan.frame}: "
+                "take one that is fixed to the vehicle"
+            )
         pose[2, 3] += z_offset
-        if np.array_equal(pose, np.eye(4)):
-            return scan, doubt
         with np.errstate(invalid="ignore", over="ignore"):  # points without return stay that
-            return scan.transformed(pose, self._frame or scan.frame), doubt
+            return scan.transformed(pose, self._frame), doubt
 
     def close(self) -> None:
         """Stop listening."""

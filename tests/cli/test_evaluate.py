@@ -52,7 +52,7 @@ def root(tmp_path):
 @pytest.fixture
 def evaluate(monkeypatch, capsys):
     """Run the command; returns exit code, stdout, stderr."""
-    monkeypatch.setattr(command, "_load", lambda *args: RoadBelow())
+    monkeypatch.setattr(command, "load_segmenter", lambda *args: RoadBelow())
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["pointdistill", "evaluate", *map(str, arguments)])
@@ -151,9 +151,9 @@ def test_refusals_are_one_line_that_names_the_cause(evaluate, root, options, wha
 
 def test_unknown_engine_and_precision_are_refused():
     with pytest.raises(command.ConfigError, match="magic"):
-        command._load("student", "cpu", "magic", None, "float32")
+        command.load_segmenter("student", "cpu", "magic", "float32", None)
     with pytest.raises(command.ConfigError, match="float8"):
-        command._load("student", "cpu", "torch", None, "float8")
+        command.load_segmenter("student", "cpu", "torch", "float8", None)
 
 
 def test_report_must_be_a_folder(evaluate, root):

@@ -16,6 +16,7 @@ from pointdistill_ros.cli import main
 from pointdistill_ros.errors import ScanError
 from pointdistill_ros.io.bag import BagReader, BagWriter
 from pointdistill_ros.io.cloud_parts import encode_scan
+from tests.cli.node_path import LastBits, published
 from tests.evaluation.bags.drive import (
     BUILDING,
     KITTI,
@@ -154,6 +155,44 @@ def test_labels_are_those_of_segment_and_node(evaluate, drive, tmp_path):
             cloud.header = messages.PointCloud2().header  # rosbags' header is not rclpy's
             out = writer.write(cloud, Fake()(decode(cloud)), "xyzcpe_aligned")
             assert hashlib.sha256(out.data).hexdigest() == frame["sha256"]
+
+
+@pytest.mark.parametrize("z_offset", [0.42, -1.1])
+def test_z_offset_gives_what_the_node_sends_bit_for_bit(evaluate, tmp_path, monkeypatch, z_offset):
+    monkeypatch.setattr(Fake, "__call__", lambda self, scan: LastBits()(scan))
+    bag = write_drive(tmp_path / "a.mcap", frames=3, points=300)
+    options = (bag, "-o", tmp_path / "out", "--poses", "none")
+    evaluate(*options)
+    level = results(tmp_path / "out")
+    code, _, err = evaluate(*options, "--z-offset", z_offset)
+    assert code == 0, err
+    found = results(tmp_path / "out")
+    sent = published(bag, "/points", z_offset)
+    digests = [frame["sha256"] for frame in found["by_frame"]]
+    assert digests == [hashlib.sha256(data).hexdigest() for data in sent]
+    assert found["sha256"] != level["sha256"], "what is known of another height is not taken over"
+    # what goes out lies where it was
+    with BagReader(bag) as reader:
+        cloud = reader.cloud(next(reader.messages("/points")))
+    rows = np.frombuffer(sent[0], np.uint8).reshape(-1, 24)[:, :12]
+    np.testing.assert_array_equal(rows.copy().view(np.float32), scan(0, 300)[0].xyz)
+    assert len(rows) == cloud.width
+
+
+def test_the_teacher_sees_the_same_height(evaluate, tmp_path):
+    bag = write_drive(tmp_path / "a.mcap", frames=2, points=300)
+    options = (bag, "-o", tmp_path / "out", "--poses", "none", "--teacher", "t")
+    evaluate(*options)
+    assert results(tmp_path / "out")["agreement"]["agreement"] < 1
+    evaluate(*options, "--z-offset", "100")  # building, for both
+    assert results(tmp_path / "out")["agreement"]["agreement"] == 1
+
+
+@pytest.mark.parametrize("z_offset", ["100.1", "-101", "nan", "inf", "high"])
+def test_heights_are_checked_as_by_the_node(evaluate, drive, tmp_path, z_offset):
+    code, _, err = evaluate(drive, "-o", tmp_path / "out", "--z-offset", z_offset)
+    assert code == 2 and "--z-offset" in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_form_of_the_bag_gives_the_same(evaluate, tmp_path):

@@ -118,6 +118,27 @@ def test_messages_that_do_not_load_are_a_problem(monkeypatch):
     assert "compiled against another numpy" in found.problems[0]
 
 
+def messages(monkeypatch, **built):
+    """What is said of a package that holds these messages; None: there is no such package."""
+    pytest.importorskip("rclpy")
+    package = types.ModuleType("pointdistill_ros.msg")
+    package.__path__ = ["/somewhere"]
+    vars(package).update(built)
+    monkeypatch.setitem(sys.modules, "pointdistill_ros.msg", package if built else None)
+    found = environment.ros_environment()
+    assert found.problems == []
+    return found.facts["messages"]
+
+
+def test_messages_are_named(monkeypatch):
+    built = dict.fromkeys(("SegmentationStats", "ClassInfo", "ModelComparison"), object)
+    every = "SegmentationStats, ClassInfo, ModelComparison"
+    assert messages(monkeypatch, **built) == f"{every}: built, in /somewhere"
+    del built["ModelComparison"]  # built before there was one
+    assert "ModelComparison not: build again" in messages(monkeypatch, **built)
+    assert messages(monkeypatch).startswith(f"{every} not built: nodes use standard messages")
+
+
 def test_a_profile_that_is_no_file_is_a_problem(monkeypatch):
     pytest.importorskip("rclpy")
     monkeypatch.setenv(environment.profile_variable(), "/no/profile.xml")

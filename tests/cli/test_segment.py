@@ -10,10 +10,12 @@ import pytest
 
 from pointdistill_ros import LabelSet, LidarScan, Segmentation
 from pointdistill_ros.cli import main
+from pointdistill_ros.config import InputConfig
 from pointdistill_ros.errors import ScanError
 from pointdistill_ros.io.bag import POINTCLOUD2, BagReader, BagWriter
 from pointdistill_ros.io.binfile import read_labels, write_kitti
 from pointdistill_ros.io.pointcloud2 import LAYOUTS, decode, encode_scan
+from tests.cli.node_path import LastBits, published
 
 command = importlib.import_module("pointdistill_ros.cli.segment")
 KITTI = LabelSet.named("semantic-kitti")
@@ -149,6 +151,35 @@ def test_layouts(segment, bag, tmp_path, layout):
     assert cloud.point_step == steps[layout]
 
 
+@pytest.mark.parametrize("z_offset", [0.42, -1.73])
+def test_z_offset_gives_what_the_node_sends_bit_for_bit(segment, tmp_path, monkeypatch, z_offset):
+    monkeypatch.setattr(command, "load_segmenter", lambda *args: LastBits())
+    rng = np.random.default_rng(0)
+    xyz = rng.normal(0, 9, (500, 3)).astype(np.float32)
+    xyz[::50] = [np.nan, np.inf, 1]
+    with BagWriter(tmp_path / "in.mcap") as writer:
+        writer.write_cloud("/velo", 1, encode_scan(LidarScan(xyz)), stamp_ns=1, frame="roof")
+    options = (tmp_path / "in.mcap", "-o", tmp_path / "out.mcap")
+    segment(*options, "--z-offset", z_offset)
+    with BagReader(tmp_path / "out.mcap") as result:
+        (cloud,) = (result.cloud(message) for message in result.messages("/velo/labeled"))
+    assert [bytes(cloud.data)] == published(tmp_path / "in.mcap", "/velo", z_offset)
+    np.testing.assert_array_equal(decode(cloud).xyz, xyz)  # lies where it was
+    segment(*options)
+    with BagReader(tmp_path / "out.mcap") as result:
+        (level,) = (result.cloud(message) for message in result.messages("/velo/labeled"))
+    assert bytes(level.data) != bytes(cloud.data)
+
+
+def test_heights_are_those_of_the_node():
+    from pointdistill_ros.cli.options import MAX_OFFSET
+
+    for limit in (-MAX_OFFSET, MAX_OFFSET):
+        InputConfig(z_offset=limit)
+        with pytest.raises(ValueError):
+            InputConfig(z_offset=1.01 * limit)
+
+
 def test_choices_are_those_of_the_codec():
     assert tuple(choice.value for choice in command.Layout) == LAYOUTS
 
@@ -277,5 +308,14 @@ def test_bag_that_breaks_off(segment, bag, folder, tmp_path):
 def test_help_names_every_option(segment):
     code, out, _ = segment("--help")
     assert code == 0
-    for word in ("--out", "--model", "--device", "--topic", "--format", "--layout", "--keep-going"):
+    for word in (
+        "--out",
+        "--model",
+        "--device",
+        "--topic",
+        "--z-offset",
+        "--format",
+        "--layout",
+        "--keep-going",
+    ):
         assert word in out

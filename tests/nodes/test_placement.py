@@ -55,6 +55,19 @@ def test_z_offset_moves_z_only():
     assert given_scan.xyz[0, 2] == np.float32(-1.7), "the cloud that goes out is left alone"
 
 
+@given(
+    st.lists(st.floats(-500, 500, width=32), min_size=1, max_size=9),
+    st.floats(-100, 100, allow_nan=False),
+)
+def test_another_height_is_the_same_as_a_frame_at_that_height(heights, z_offset):
+    column = np.array(heights, np.float32)
+    given_scan = LidarScan(np.column_stack([column, 2 * column, column]))
+    pose = np.eye(4)
+    pose[2, 3] = z_offset
+    expected = given_scan.transformed(pose, "lidar").xyz
+    np.testing.assert_array_equal(Placement(None)(given_scan, z_offset)[0].xyz, expected)
+
+
 def test_a_tilted_sensor_is_levelled(tf2):
     module = tf2({("base_link", "lidar"): (PITCHED, (1.0, 0.0, 2.0))})
     seen, doubt = Placement(None, "base_link")(scan(), -2.0)

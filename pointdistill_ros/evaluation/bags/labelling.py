@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label every frame of a bag with one or two networks, exactly as the node does; keep the results.
 
-- a frame takes the node's path: decode, label, encode; only publishing is left out
+- a frame takes the node's path: decode, shift, label, encode; only publishing is left out
 - frames are shared among processes and kept on disk one by one, so the result is the same for any
   number of processes and after any interruption
 """
@@ -45,6 +45,8 @@ class LabellingJob:
     truth: Truth | None
     store: FrameStore
     keep_going: bool = False
+    z_offset: float = 0.0
+    """Metres that the networks see the clouds higher, as the node's ``input.z_offset``."""
 
     def __call__(self) -> FrameLabeller:
         """What does the work in a process."""
@@ -95,8 +97,9 @@ class FrameLabeller:
         cloud = frame.cloud
         began, computed = time.perf_counter(), time.process_time()
         scan = frame.scan()
+        seen = scan.lifted(self._job.z_offset)
         decoded = time.perf_counter()
-        student = _segment(self._student, scan, frame)
+        student = _segment(self._student, seen, frame)
         segmented = time.perf_counter()
         parts = encode_labels(cloud, student)
         ended = time.perf_counter()
@@ -112,7 +115,7 @@ class FrameLabeller:
         labels = {STUDENT: student.labels}
         if self._teacher is not None:
             began = time.perf_counter()
-            teacher = _segment(self._teacher, scan, frame)
+            teacher = _segment(self._teacher, seen, frame)
             milliseconds[TEACHER] = 1e3 * (time.perf_counter() - began)
             results[TEACHER], labels[TEACHER] = teacher, teacher.labels
             judged = shared_label_set(student.label_set, teacher.label_set)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pointdistill_ros.evaluation.agreement import Agreement
-from pointdistill_ros.evaluation.bags.check import BagCheck
+from pointdistill_ros.evaluation.bags.finding import BagCheck
 from pointdistill_ros.evaluation.bags.frame_record import FrameRecord
 from pointdistill_ros.evaluation.bags.labelling import STUDENT, TEACHER
 from pointdistill_ros.evaluation.bags.live import Live, simulate

@@ -14,11 +14,12 @@ import numpy as np
 
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.evaluation.bags.block_pool import run_blocks
-from pointdistill_ros.evaluation.bags.check import Reference, check_bag
+from pointdistill_ros.evaluation.bags.check import check_bag
 from pointdistill_ros.evaluation.bags.frame_record import FrameRecord
 from pointdistill_ros.evaluation.bags.frame_store import FrameStore
 from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
 from pointdistill_ros.evaluation.bags.labelling import STUDENT, TEACHER, TRUTH, LabellingJob
+from pointdistill_ros.evaluation.bags.reference import Reference
 from pointdistill_ros.evaluation.bags.result import FORMAT, BagEvaluation, Network
 from pointdistill_ros.evaluation.bags.stability import FrameStability, StabilityJob, partners
 from pointdistill_ros.evaluation.bags.truth import Truth
@@ -50,6 +51,8 @@ class BagRun:
     loaders: Mapping[str, Callable[[], Labeller]]
     reference: Reference
     options: DecodeOptions = field(default_factory=DecodeOptions)
+    z_offset: float = 0.0
+    """Metres that the networks see the clouds higher; everything else is measured as sent."""
     truth: Truth | None = None
     poses: str = "auto"
     """See ``ego_motion``."""
@@ -70,17 +73,21 @@ class BagRun:
         return {
             "format": FORMAT,
             "bag": self.index.fingerprint,
-            "options": asdict(self.options),
+            "options": self._input,
             "networks": {name: (n.sha256, n.engine) for name, n in self.networks.items()},
             "labels": self.truth and [self.truth.detail, self.truth.label_set.name],
         }
+
+    @property
+    def _input(self) -> dict[str, Any]:
+        return {**asdict(self.options), "z_offset": self.z_offset}
 
     def evaluate(self, bar: Bar) -> BagEvaluation:
         """Label, compare, measure. Raises InputError; what is known by then is kept."""
         for half in self.folder.glob(".*.tmp"):  # what a killed run was writing
             half.unlink(missing_ok=True)
         with BagFrames(self.index, self.options) as frames:
-            check = check_bag(frames, self.reference, self.keep_going)
+            check = check_bag(frames, self.reference, self.keep_going, self.z_offset)
         records = self._label(bar)
         if all(record.error for record in records):
             raise InputError(f"{self.index.path}: {records[0].error}")
@@ -123,7 +130,7 @@ class BagRun:
             "topic": self.index.topic,
             "clouds": len(self.index),
             "labels": self.truth.detail if self.truth else None,
-            "input": asdict(self.options),
+            "input": self._input,
             "workers": self.workers,
         }
 
@@ -156,6 +163,7 @@ class BagRun:
             self.truth,
             self.labelled,
             self.keep_going,
+            self.z_offset,
         )
         blocks = self._open_blocks(self.labelled)
         total = sum(map(len, blocks))

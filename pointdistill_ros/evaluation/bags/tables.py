@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from pointdistill_ros.evaluation.bags.check import BagCheck
+from pointdistill_ros.evaluation.bags.finding import BagCheck
 from pointdistill_ros.evaluation.bags.labelling import STUDENT, TEACHER, TRUTH
 from pointdistill_ros.evaluation.bags.result import BagEvaluation
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pointdistill_ros import LidarScan, Segmentation
 from pointdistill_ros.evaluation.agreement import Labelling, compare
-from pointdistill_ros.evaluation.bags.check import BagCheck, Finding
+from pointdistill_ros.evaluation.bags.finding import BagCheck, Finding
 from pointdistill_ros.evaluation.bags.frame_record import FrameRecord
 from pointdistill_ros.evaluation.bags.gallery import BagExhibit, DriveMap, choose_frames
 from pointdistill_ros.evaluation.bags.report import class_rows, render, write_bag_report

@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 
 from pointdistill_ros import LidarScan
 from pointdistill_ros.cli import app
-from pointdistill_ros.evaluation.bags.check import Reference, check_bag
+from pointdistill_ros.evaluation.bags.check import check_bag
 from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
+from pointdistill_ros.evaluation.bags.reference import Reference
 from pointdistill_ros.evaluation.bags.scan_facts import find_ground
 from pointdistill_ros.io.bag import BagWriter
 from pointdistill_ros.io.cloud_parts import encode_scan
+from pointdistill_ros.io.pointcloud2 import DecodeOptions
 
 KNOWN = Reference("student", 0.15, 0.0, 0.3, 0.55, False)
 STAMP = 1_700_000_000_000_000_000
@@ -77,6 +79,10 @@ def lowered(i, xyz, intensity):
     xyz[:, 2] += 1.2
 
 
+def raised(i, xyz, intensity):
+    xyz[:, 2] -= 0.42
+
+
 def zeros(i, xyz, intensity):
     xyz[::20] = 0
 
@@ -96,7 +102,13 @@ def millimetres(i, xyz, intensity):
 @pytest.mark.parametrize(
     ("change", "what", "level", "says"),
     [
-        (lowered, "height", "bad", "shift z by -1.20 m"),
+        (
+            lowered,
+            "height",
+            "bad",
+            "--z-offset -1.20 (segment, evaluate-bag), input.z_offset: -1.20",
+        ),
+        (raised, "height", "bad", "--z-offset 0.42 (segment, evaluate-bag), input.z_offset: 0.42"),
         (tilted, "height", "bad", "mounted at an angle"),
         (zeros, "missing returns", "doubtful", "zero_is_no_return"),
         (scaled(0.03), "intensity", "doubtful", "div_max"),
@@ -185,10 +197,40 @@ def test_command_says_what_fits(info, tmp_path):
 def test_command_says_what_to_check_first(info, tmp_path):
     path = write(tmp_path / "a.mcap", lowered)
     result = info("--check-bag", path)
-    assert result.exit_code == 1 and "check first: height: shift z" in result.output
+    assert result.exit_code == 1 and "check first: height: set --z-offset -1.20" in result.output
     data = json.loads(info("--check-bag", path, "--json").output)
     assert data["model"] == "student" and data["findings"][0]["what"] == "height"
     assert data["clouds"] == 2 and data["first"]["intensity_field"] == "intensity"
+
+
+def test_the_option_that_is_printed_makes_it_fit(info, tmp_path):
+    path = write(tmp_path / "a.mcap", raised)
+    data = json.loads(info("--check-bag", path, "--json").output)
+    assert data["fitting_z_offset"] == 0.42
+    result = info("--check-bag", path, "--z-offset", data["fitting_z_offset"])
+    assert result.exit_code == 0 and "shifted by +0.42 m" in result.output
+    result = info("--check-bag", path, "--z-offset", "-0.42")
+    assert result.exit_code == 1 and "set --z-offset 0.42" in result.output
+
+
+def test_intensity_that_does_not_fit_has_an_alternative(info, tmp_path, monkeypatch):
+    resources = importlib.import_module("pointdistill_ros.resources")
+    monkeypatch.setattr(resources, "shipped_weights", lambda: ["student", "student-no-intensity"])
+    dark = write(tmp_path / "a.mcap", scaled(2000))
+    none = write(tmp_path / "b.mcap", lambda i, xyz, intensity: (xyz, None))
+    for path in (dark, none):
+        (finding, *_) = json.loads(info("--check-bag", path, "--json").output)["findings"]
+        assert finding["what"] == "intensity"
+        assert "take the weights student-no-intensity" in finding["advice"]
+    monkeypatch.setattr(resources, "shipped_weights", lambda: ["student"])
+    assert "student-no-intensity" not in info("--check-bag", dark, "--json").output
+
+
+def test_a_chosen_scale_is_not_guessed(tmp_path):
+    index = FrameIndex.of(write(tmp_path / "a.mcap", flapping))
+    with BagFrames(index, DecodeOptions(intensity_scale="percentile")) as frames:
+        findings = check_bag(frames, KNOWN).findings
+    assert not any("guessed" in finding.found for finding in findings)
 
 
 def test_real_scans_fit(real_data, tmp_path):
@@ -205,7 +247,7 @@ def test_real_scans_fit(real_data, tmp_path):
     with BagWriter(tmp_path / "panda.mcap") as bag:
         bag.write_cloud("/points", STAMP, encode_scan(read_scan(file)), stamp_ns=STAMP, frame="f")
     problems, _ = found(tmp_path / "panda.mcap")
-    assert problems["height"].level == "bad" and "shift z by -1." in problems["height"].advice
+    assert problems["height"].level == "bad" and "--z-offset -1." in problems["height"].advice
 
 
 def test_a_network_that_does_not_look_at_intensity_takes_any(tmp_path):
