@@ -48,7 +48,7 @@ def judge(hostile, labelled):
 @pytest.mark.parametrize(
     "count",
     [
-        pytest.param(400, marks=pytest.mark.timeout(900)),
+        pytest.param(300, marks=pytest.mark.timeout(900)),
         pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(14_400)]),
     ],
 )

@@ -12,7 +12,7 @@ COMPARISON = ("-m", "pointdistill_ros.nodes.comparison_node")
 STUDENT = "/student/labeled_points"
 PERIOD = 0.25
 """Seconds between two clouds."""
-BEFORE, AFTER = 20, 12
+BEFORE, AFTER = 12, 8
 """Clouds before and after a kill."""
 TRIES = 3
 """Somebody else may take the CPU for a period; not every time at the very moment of a kill."""

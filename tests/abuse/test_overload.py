@@ -12,7 +12,7 @@ from tools.soak.process import Process
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(900)]
 WORK = 0.25
 """Seconds that the fake network takes for a cloud: sleep, which a busy machine does not prolong."""
-CLOUDS, TIMES = 100, 5
+CLOUDS, TIMES = 75, 5
 MAX_GROWTH = 16 << 20
 
 
