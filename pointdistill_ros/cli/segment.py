@@ -28,8 +28,6 @@ from pointdistill_ros.cli.options import (
 from pointdistill_ros.errors import CloudError, InputError, ScanError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from pointdistill_ros.io.sink import LabelSink
     from pointdistill_ros.io.source import ScanEntry, ScanSource
     from pointdistill_ros.scan import LidarScan
@@ -173,14 +171,17 @@ def _run(
     keep_going: bool,
 ) -> None:
     """Label every scan of every source. Raises InputError if none could be read."""
-    with _progress() as progress:
-        task = progress.add_task("segment", total=sum(map(len, sources)))
+    from pointdistill_ros.evaluation.progress import progress
+
+    with progress() as bar:
+        on_scan, done = bar("segment", sum(map(len, sources))), 0
         for source in sources:
             with _skipping(summary, keep_going):  # around the loop: a bag can break off
                 for entry in source.entries():
                     with _skipping(summary, keep_going):
                         _segment_named(source.path, entry, label, sink, pictures, summary)
-                    progress.advance(task)
+                    done += 1
+                    on_scan(done)
     if not summary.scans:
         raise InputError("; ".join(summary.skipped))
 
@@ -236,31 +237,6 @@ def _draw(scan: LidarScan, segmentation: Segmentation, folder: Path, name: str) 
     arguments = (scan.xyz, segmentation.labels, segmentation.label_set)
     birds_eye(*arguments, folder / f"{name}_above.png", title=name)
     range_view(*arguments, folder / f"{name}_range.png", title=name)
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _print(summary: Summary, output: Path) -> None:
