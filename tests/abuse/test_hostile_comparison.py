@@ -223,7 +223,7 @@ def test_any_class_info_is_understood_or_refused():
 
 
 @pytest.mark.parametrize(
-    "name", ["../datasets/nuscenes", "/etc/hostname", "..", "a" * 5000, "\0"], ids=lambda n: n[:9]
+    "name", ["../datasets/nuscenes", "/etc/hostname", "..", "a" * 5000], ids=lambda n: n[:9]
 )
 def test_a_label_sets_name_is_no_path(name, monkeypatch):
     """The name comes over the wire: no file may be opened for it."""
