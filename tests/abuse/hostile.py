@@ -133,7 +133,7 @@ def holes(random):
 
 
 def enormous(random):
-    return plain(street(random) * np.float32(10.0 ** random.integers(3, 38)))
+    return plain(street(random) * np.float32(10.0 ** random.integers(3, 36)))  # finite
 
 
 def double_enormous(random):
