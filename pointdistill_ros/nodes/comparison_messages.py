@@ -194,6 +194,8 @@ def labeller(message: Any) -> Labeller:
         raise LabelError(f"class_info makes no sense ({error!r:.200})") from error
     if not all(text.isprintable() for text in (name, model_id, *names)):
         raise LabelError("class_info holds names that cannot be printed")
+    if not names:
+        raise LabelError("class_info names no class")
     if len(rgb) != 3 * len(names):
         raise LabelError(f"class_info has {len(names)} names and {len(rgb)} colour channels")
     return Labeller(model_id, _label_set(name, names, rgb))
