@@ -28,14 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pointdistill_ros import __version__
-from pointdistill_ros.checkpoint import find_weights
 from pointdistill_ros.datasets.convention import SensorConvention
 from pointdistill_ros.errors import ConfigError, InputError, one_line_errors
 from pointdistill_ros.evaluation.progress import Bar, progress
 from pointdistill_ros.io.atomic import atomic_path
-from pointdistill_ros.segmenter import Segmenter
-from training.interrupt import Interrupted, InterruptGuard
-from training.lineage import network_entry
+from training.labelling import add_options, entries, interruptible, networks
 from training.pseudo_files import (
     PseudoFolder,
     cloud_digest,
@@ -151,10 +148,7 @@ def run(args: argparse.Namespace) -> None:
     """Label, filter, describe."""
     thresholds = Thresholds(args.min_confidence, args.keep_share, args.floor)
     jobs = find_jobs(args.input, args.match, args.every, args.one_drive)
-    segmenters = [
-        Segmenter.load(weights, args.device, args.engine, args.threads, args.precision)
-        for weights in args.weights
-    ]
+    segmenters = networks(args)
     label_set = segmenters[0].label_set
     if label_set.name != REFERENCE:
         raise ConfigError(
@@ -184,7 +178,7 @@ def run(args: argparse.Namespace) -> None:
         "command": "python -m training.pseudo_label " + shlex.join(sys.argv[1:]),
         "version": __version__,
         "settings": made,
-        "labelled_by": [network_entry(find_weights(w), "labels") for w in args.weights],
+        "labelled_by": entries(args, "labels"),
         "engine": f"{segmenters[0].engine}: {segmenters[0].engine_detail}",
         "thresholds": asdict(thresholds),
         "classes": {
@@ -212,22 +206,15 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("input", type=Path, nargs="+", help="folder of scans, scan or bag")
     add("--out", type=Path, required=True, help="new folder, or one to go on with")
-    help_text = "shipped names or checkpoint paths; what several say is averaged"
-    add("--weights", nargs="+", default=["student"], help=help_text)
     add("--match", default="*", help="only scans whose name matches, e.g. '*kitti*'")
     add("--every", type=int, default=1, help="only every n-th scan")
     add("--one-drive", action="store_true", help="the scans of an input show one place")
     add("--convention", default=REFERENCE, help="sensor of the input: config/datasets/")
-    add("--views", type=int, choices=list(VIEWS), default=4, help="test-time augmentation")
     add("--every-point", action="store_true", help="all passes of P3, eight times slower")
     add("--min-confidence", type=int, default=0, help="0..100; less is written as 255")
     add("--keep-share", type=float, default=0.0, help="0..1, kept of every class at least")
     add("--floor", type=int, default=40, help="0..100; bound of what --keep-share adds")
-    add("--soft", type=int, default=0, help="also keep the probabilities of the k likeliest")
-    add("--device", default="auto")
-    add("--engine", default="auto", help="auto, native, torch")
-    add("--precision", default="float32", help="float32 or bfloat16")
-    add("--threads", type=int, help="CPU threads")
+    add_options(parser, "student", 0)
     return parser
 
 
@@ -236,12 +223,7 @@ def main() -> None:
     args = _parser().parse_args()
     if args.every < 1:
         raise ConfigError(f"--every must be at least 1, got {args.every}")
-    try:
-        with InterruptGuard():
-            run(args)
-    except Interrupted as signal:
-        print(f"{signal}: the same command goes on from here", file=sys.stderr)
-        sys.exit(signal.exit_code)
+    interruptible(run, args)
 
 
 if __name__ == "__main__":

@@ -22,15 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pointdistill_ros import __version__
-from pointdistill_ros.checkpoint import find_weights
 from pointdistill_ros.datasets.labelled import LabelledScans
 from pointdistill_ros.errors import ConfigError, InputError, one_line_errors
 from pointdistill_ros.evaluation.progress import progress
 from pointdistill_ros.io.atomic import atomic_path
-from pointdistill_ros.segmenter import Segmenter
 from training.distillation.config import DistillConfig
-from training.interrupt import Interrupted, InterruptGuard
-from training.lineage import MANIFEST, network_entry
+from training.labelling import add_options, entries, interruptible, networks
+from training.lineage import MANIFEST
 from training.opening import open_source
 from training.pseudo_files import PseudoFolder, cloud_digest, digest
 from training.recipes import load_recipe, recipe_path
@@ -64,10 +62,7 @@ def run(args: argparse.Namespace) -> None:
     sources = [s for s in config.sources if s.kind != "simulated" or args.simulated]
     if not sources:
         raise ConfigError(f"{args.recipe}: simulated streets alone; score them with --simulated")
-    segmenters = [
-        Segmenter.load(weights, args.device, args.engine, args.threads, args.precision)
-        for weights in args.weights
-    ]
+    segmenters = networks(args)
     labeller = SoftLabeller(segmenters, VIEWS[args.views], threads=args.threads)
     classes = len(segmenters[0].label_set)
     if not 1 <= args.soft <= classes:
@@ -86,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
         "settings": made,
         "digest": settings,
         "label_set": segmenters[0].label_set.name,
-        "labelled_by": [network_entry(find_weights(w), "scores") for w in args.weights],
+        "labelled_by": entries(args, "scores"),
     }
     with atomic_path(args.out / MANIFEST) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n")
@@ -114,29 +109,16 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--recipe", required=True, help="a recipe of distill_student: whose scans to score")
     add("--out", type=Path, required=True, help="new folder, or one to go on with")
-    help_text = "shipped names or checkpoint paths; what several say is averaged"
-    add("--weights", nargs="+", default=["teacher"], help=help_text)
     add("--data", type=Path, help="folder that the recipe's data sets lie in")
     add("--cache", type=Path, default=Path("runs/streets"), help="rendered streets")
     add("--simulated", action="store_true", help="simulated streets, too")
-    add("--views", type=int, choices=list(VIEWS), default=4, help="test-time augmentation")
-    add("--soft", type=int, default=4, help="keep the probabilities of the k likeliest classes")
-    add("--device", default="auto")
-    add("--engine", default="auto", help="auto, native, torch")
-    add("--precision", default="float32", help="float32 or bfloat16")
-    add("--threads", type=int, help="CPU threads")
+    add_options(parser, "teacher", 4)
     return parser
 
 
 def main() -> None:
     """Parse the command line and score."""
-    args = _parser().parse_args()
-    try:
-        with InterruptGuard():
-            run(args)
-    except Interrupted as signal:
-        print(f"{signal}: the same command goes on from here", file=sys.stderr)
-        sys.exit(signal.exit_code)
+    interruptible(run, _parser().parse_args())
 
 
 if __name__ == "__main__":

@@ -203,8 +203,9 @@ def top_classes(
     if not 1 <= k <= probability.shape[1]:
         raise ConfigError(f"soft targets keep 1 .. {probability.shape[1]} classes, not {k}")
     classes = np.argsort(-probability, axis=1, kind="stable")[:, :k]
-    values = np.take_along_axis(probability, classes, axis=1)
-    return classes.astype(np.uint8), values.astype(np.float16)
+    values = np.take_along_axis(probability, classes, axis=1).astype(np.float16)
+    # 0 would say that nothing is known of the class (voxel_scores.py)
+    return classes.astype(np.uint8), np.maximum(values, np.finfo(np.float16).smallest_subnormal)
 
 
 def dense(

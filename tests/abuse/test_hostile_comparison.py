@@ -235,6 +235,13 @@ def test_a_label_sets_name_is_no_path(name, monkeypatch):
     assert asked == []
 
 
+def test_a_label_sets_name_that_cannot_be_printed_is_refused(monkeypatch):
+    monkeypatch.setattr(LabelSet, "named", None)  # nor is a file opened for it
+    info = SimpleNamespace(label_set="\0", model_id="m", names=["car"], rgb=[1, 2, 3])
+    with pytest.raises(LabelError, match="cannot be printed"):
+        messages.labeller(info)
+
+
 def test_a_teacher_of_a_label_set_without_a_way_to_the_students_is_refused_until_replaced():
     strange = LabelSet("strange", ("a", "b"), ((0, 0, 0), (1, 1, 1)), ((1,), (2,)))
     comparator = Comparator(DEPTH, window=10)

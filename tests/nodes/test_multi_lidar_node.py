@@ -167,7 +167,12 @@ def test_an_overloaded_lidar_and_bad_clouds_cost_the_other_one_nothing(bench, st
         bench.points["front"].publish(bad)
         bench.spin(0.2)
     bench.until(lambda: "'z'" in bench.status("front", "input").message)
-    assert "bad cloud" not in bench.status("rear", "input").message  # silent meanwhile, perhaps
+
+    def rear_is_well():  # a lidar that is silent meanwhile would be late
+        bench.points["rear"].publish(cloud(100))
+        return bench.status("rear", "input").level == b"\x00"
+
+    bench.until(rear_is_well)
     assert bench.figures("rear")["dropped: invalid"] == "0"
     assert node.interrupt() == 0, node.log.read_text()
     assert "Traceback" not in node.log.read_text()

@@ -41,7 +41,7 @@ def points(n, seed=0, **columns):
 
 
 @given(st.integers(0, 99), st.integers(1, 19))
-@example(42, 19)  # a class whose probability is 0 in float16 gets what rounding left of the others
+@example(42, 19)  # one of the probabilities is 0 in float16
 def test_voxels_have_the_probabilities_that_were_kept(seed, k):
     rng = np.random.default_rng(seed)
     probability = rng.dirichlet(np.full(19, 0.3), 20).astype(np.float32)
@@ -51,7 +51,7 @@ def test_voxels_have_the_probabilities_that_were_kept(seed, k):
     assert scores.voxels.tolist() == [i for i in range(20) if i not in (8, 9)]
     found = scores.logits(19).exp().numpy()
     expected = dense(classes, values, 19)[scores.voxels]
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(found, expected, atol=2e-4)
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
     assert bool(scores.logits(19).isfinite().all())
 
