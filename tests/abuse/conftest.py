@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.nodes.conftest import client, cloud, fake_segmenter, start_node  # noqa: F401 - fixtures
+from tests.nodes.conftest import client, cloud, fake_segmenter, start_node, transport  # noqa: F401 - fixtures
 
 HERE = Path(__file__).parent
 NODE = "/segmentation_node"

@@ -168,11 +168,16 @@ def cloud():
 
 
 @pytest.fixture
-def client(monkeypatch):
+def transport(monkeypatch):
+    """This process speaks as the nodes do."""
     pytest.importorskip("rclpy", reason="rclpy is not installed")
     from pointdistill_ros.nodes import transport
 
     monkeypatch.setenv(transport.profile_variable(), str(transport.config_path(transport.PROFILE)))
+
+
+@pytest.fixture
+def client(transport):
     client = Client()
     yield client
     client.close()
