@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from pointdistill_ros.checkpoint import CheckpointMeta
+from pointdistill_ros.evaluation.bags.reference import ROAD_HEIGHT
 from pointdistill_ros.evaluation.confusion import ConfusionMatrix
 from pointdistill_ros.evaluation.figures import Figures
 from pointdistill_ros.protocols.labellers import DESCRIPTIONS
 from training.licences import DataLicence, licence_text
 from training.validation import MAIN, summary
 
-ROAD_BELOW = 1.75
-"""Metres the road lies below the sensor in the reference convention."""
 _WEAK, _CONFUSED = 0.2, 0.2
 
 Results = Mapping[str, Mapping[str, Figures]]
@@ -94,7 +93,7 @@ def _expects(meta: CheckpointMeta, sources: Sequence[DataLicence]) -> Iterator[s
     moved = augment.get("height", 0.0)
     tilt = augment.get("tilt_degrees", 0.0)
     yield (
-        f"- x forward, y left, z up, metres; the sensor {ROAD_BELOW:g} m above the road (training "
+        f"- x forward, y left, z up, metres; the sensor {-ROAD_HEIGHT:g} m above the road (training "
         f"moved it by up to {moved:g} m and tilted it by up to {tilt:g}°); shift z where yours "
         "is mounted otherwise"
     )

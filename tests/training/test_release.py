@@ -93,7 +93,7 @@ def test_card_says_what_it_is_what_it_does_and_where_it_fails():
     sources = [SOURCES["semantic-kitti"], SIMULATED]
     text = card("student", "ab12", 5_590_000, meta, results, sources, "## How\n\nslowly")
     assert "5.59 MB" in text and "ab12" in text and "## How\n\nslowly" in text
-    assert "Velodyne HDL-64E, simulated hdl64e" in text and "1.75 m above the road" in text
+    assert "Velodyne HDL-64E, simulated hdl64e" in text and "1.73 m above the road" in text
     first = parts["semantic-kitti 07"]
     assert f"| 1650 | {first.accuracy:.3f} | {first.miou:.3f} |" in text
     assert f"| road | {first.matrix.iou()[ROAD]:.3f} / 1.000 (1000) |" in text
