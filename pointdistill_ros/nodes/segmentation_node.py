@@ -30,14 +30,14 @@ from pointdistill_ros.errors import LabelError, PointDistillError
 from pointdistill_ros.nodes import messages, parameters
 from pointdistill_ros.nodes.aliases import apply_aliases
 from pointdistill_ros.nodes.check import check, wants_check
-from pointdistill_ros.nodes.classes import SentClasses
+from pointdistill_ros.sent_classes import SentClasses
 from pointdistill_ros.nodes.diagnostics import Health
 from pointdistill_ros.nodes.model import ModelHost, OwnModel, SegmenterLike, model_facts
 from pointdistill_ros.nodes.model_thread import ModelThread
 from pointdistill_ros.nodes.outputs import Labelled, Outputs
 from pointdistill_ros.nodes.pace import EveryNth, rest, set_priority
 from pointdistill_ros.nodes.pipeline import CloudPipeline
-from pointdistill_ros.nodes.placement import Placement
+from pointdistill_ros.nodes.placement import TfPlacement
 from pointdistill_ros.nodes.reporter import Reporter
 from pointdistill_ros.nodes.run import spin
 from pointdistill_ros.nodes.worker import Counters, Frame, NewestFrameWorker
@@ -172,7 +172,7 @@ class SegmentationNode(LifecycleNode):
         """Raises where the model's classes, a target frame or a QoS override is not to be had."""
         self._classes = SentClasses(segmenter.label_set, self._config.output.classes)
         self._classes.members(self._config.filter.classes)
-        placement = Placement(self, self._config.input.target_frame)
+        placement = TfPlacement(self, self._config.input.target_frame)
         try:
             outputs = Outputs(self, self._classes, segmenter.model_id, segmenter.weights_sha256)
         except Exception:

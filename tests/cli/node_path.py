@@ -46,7 +46,7 @@ class _Nobody:
 def published(bag, topic, z_offset, network=None):
     """Bytes of the labelled cloud that the node sends for each cloud of the bag."""
     messages = pytest.importorskip("pointdistill_ros.nodes.messages")
-    from pointdistill_ros.nodes.classes import SentClasses
+    from pointdistill_ros.sent_classes import SentClasses
     from pointdistill_ros.nodes.pipeline import CloudPipeline
     from pointdistill_ros.nodes.placement import Placement
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 from pointdistill_ros.errors import CloudError, ConfigError
-from pointdistill_ros.nodes.placement import FAR, Placement, pose_matrix
+from pointdistill_ros.nodes.placement import TfPlacement, pose_matrix
+from pointdistill_ros.placement import FAR
 from pointdistill_ros.scan import LidarScan
 
 LEVEL = (0.0, 0.0, 0.0, 1.0)
@@ -42,12 +43,12 @@ def scan(frame="lidar"):
 
 def test_without_anything_to_do_the_scan_is_the_same_object():
     given_scan = scan()
-    assert Placement(None)(given_scan) == (given_scan, "")
+    assert TfPlacement(None)(given_scan) == (given_scan, "")
 
 
 def test_z_offset_moves_z_only():
     given_scan = scan()
-    seen, doubt = Placement(None)(given_scan, -0.5)
+    seen, doubt = TfPlacement(None)(given_scan, -0.5)
     np.testing.assert_array_equal(seen.xyz[:2], np.float32([[10, 0, -2.2], [0, 5, -0.5]]))
     assert seen.valid.tolist() == given_scan.valid.tolist() == [True, True, False, False]
     np.testing.assert_array_equal(seen.intensity, given_scan.intensity)
@@ -65,12 +66,12 @@ def test_another_height_is_the_same_as_a_frame_at_that_height(heights, z_offset)
     pose = np.eye(4)
     pose[2, 3] = z_offset
     expected = given_scan.transformed(pose, "lidar").xyz
-    np.testing.assert_array_equal(Placement(None)(given_scan, z_offset)[0].xyz, expected)
+    np.testing.assert_array_equal(TfPlacement(None)(given_scan, z_offset)[0].xyz, expected)
 
 
 def test_a_tilted_sensor_is_levelled(tf2):
     module = tf2({("base_link", "lidar"): (PITCHED, (1.0, 0.0, 2.0))})
-    seen, doubt = Placement(None, "base_link")(scan(), -2.0)
+    seen, doubt = TfPlacement(None, "base_link")(scan(), -2.0)
     angle = math.radians(20)
     forward = [10 * math.cos(angle) - 1.7 * math.sin(angle) + 1]
     down = [-10 * math.sin(angle) - 1.7 * math.cos(angle)]
@@ -84,18 +85,18 @@ def test_a_tilted_sensor_is_levelled(tf2):
 def test_a_cloud_that_is_in_the_target_frame_needs_no_transform(tf2):
     tf2({})
     given_scan = scan("base_link")
-    assert Placement(None, "base_link")(given_scan) == (given_scan, "")
+    assert TfPlacement(None, "base_link")(given_scan) == (given_scan, "")
 
 
 def test_without_a_transform_the_cloud_is_refused_with_the_reason(tf2):
     tf2({})
     with pytest.raises(CloudError, match='no transform lidar → base_link: "base_link" does not'):
-        Placement(None, "base_link")(scan())
+        TfPlacement(None, "base_link")(scan())
 
 
 def test_a_frame_of_the_world_is_doubted(tf2):
     tf2({("map", "lidar"): (LEVEL, (FAR + 1, 0.0, 0.0))})
-    _, doubt = Placement(None, "map")(scan())
+    _, doubt = TfPlacement(None, "map")(scan())
     assert doubt == (
         f"target frame map lies {FAR + 1:.0f} m from lidar: take one that is fixed to the vehicle"
     )
@@ -104,13 +105,13 @@ def test_a_frame_of_the_world_is_doubted(tf2):
 def test_without_tf2_a_target_frame_is_refused_at_once(monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2_ros", None)
     with pytest.raises(ConfigError, match="'base_link' needs tf2_ros"):
-        Placement(None, "base_link")
-    Placement(None).close()
+        TfPlacement(None, "base_link")
+    TfPlacement(None).close()
 
 
 def test_closing_ends_the_listening(tf2):
     module = tf2({})
-    placement = Placement(None, "base_link")
+    placement = TfPlacement(None, "base_link")
     assert module.TransformListener.last.listening
     placement.close()
     placement.close()

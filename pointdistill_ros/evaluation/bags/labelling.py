@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Label every frame of a bag with one or two networks, exactly as the node does; keep the results.
 
-- a frame takes the node's path: decode, shift, label, encode; only publishing is left out
+- a frame takes the node's path: decode, place, label, remap, encode; only publishing is left out
 - frames are shared among processes and kept on disk one by one, so the result is the same for any
   number of processes and after any interruption
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,10 @@ from pointdistill_ros.evaluation.tally import tally
 from pointdistill_ros.evaluation.walk import Labeller, shared_label_set
 from pointdistill_ros.io.pointcloud2 import DecodeOptions, encode_labels
 from pointdistill_ros.labels import UNLABELLED
+from pointdistill_ros.placement import Placement
 from pointdistill_ros.scan import LidarScan
 from pointdistill_ros.segmentation import Segmentation
+from pointdistill_ros.sent_classes import SentClasses
 
 STUDENT, TEACHER, TRUTH = "student", "teacher", "truth"
 """Names of labellings, in records and files."""
@@ -47,6 +50,10 @@ class LabellingJob:
     keep_going: bool = False
     z_offset: float = 0.0
     """Metres that the networks see the clouds higher, as the node's ``input.z_offset``."""
+    placement: Placement = field(default_factory=Placement)
+    """The frame in which they see them, as its ``input.target_frame``."""
+    classes: str = "model"
+    """The classes of the labels, as its ``output.classes``."""
 
     def __call__(self) -> FrameLabeller:
         """What does the work in a process."""
@@ -59,8 +66,8 @@ class FrameLabeller:
     def __init__(self, job: LabellingJob) -> None:
         self._job = job
         self._frames = BagFrames(job.index, job.options)
-        self._student = job.load_student()
-        self._teacher = job.load_teacher() if job.load_teacher else None
+        self._student = _Sender(job.load_student(), job.classes)
+        self._teacher = _Sender(job.load_teacher(), job.classes) if job.load_teacher else None
 
     def __enter__(self) -> FrameLabeller:
         self._frames.__enter__()
@@ -97,9 +104,9 @@ class FrameLabeller:
         cloud = frame.cloud
         began, computed = time.perf_counter(), time.process_time()
         scan = frame.scan()
-        seen = scan.lifted(self._job.z_offset)
+        seen = self._placed(scan, frame)
         decoded = time.perf_counter()
-        student = _segment(self._student, seen, frame)
+        student = self._student(seen, frame)
         segmented = time.perf_counter()
         parts = encode_labels(cloud, student)
         ended = time.perf_counter()
@@ -115,7 +122,7 @@ class FrameLabeller:
         labels = {STUDENT: student.labels}
         if self._teacher is not None:
             began = time.perf_counter()
-            teacher = _segment(self._teacher, seen, frame)
+            teacher = self._teacher(seen, frame)
             milliseconds[TEACHER] = 1e3 * (time.perf_counter() - began)
             results[TEACHER], labels[TEACHER] = teacher, teacher.labels
             judged = shared_label_set(student.label_set, teacher.label_set)
@@ -153,9 +160,26 @@ class FrameLabeller:
         )
         return record, labels
 
+    def _placed(self, scan: LidarScan, frame: BagFrame) -> LidarScan:
+        with _named(frame):
+            return self._job.placement(scan, self._job.z_offset)[0]
 
-def _segment(network: Labeller, scan: LidarScan, frame: BagFrame) -> Segmentation:
+
+class _Sender:
+    """A network, and the classes in which its labels go out."""
+
+    def __init__(self, network: Labeller, classes: str) -> None:
+        self._network, self._classes = network, SentClasses(network.label_set, classes)
+
+    def __call__(self, scan: LidarScan, frame: BagFrame) -> Segmentation:
+        with _named(frame):
+            return self._classes(self._network(scan))
+
+
+@contextmanager
+def _named(frame: BagFrame) -> Iterator[None]:
+    """Errors of a cloud name it."""
     try:
-        return network(scan)
+        yield
     except (CloudError, ScanError) as error:
         raise InputError(f"{frame.bag.path}: cloud {frame.index}: {error}") from error

@@ -53,6 +53,11 @@ class BagRun:
     options: DecodeOptions = field(default_factory=DecodeOptions)
     z_offset: float = 0.0
     """Metres that the networks see the clouds higher; everything else is measured as sent."""
+    target_frame: str = ""
+    """Frame in which they see them; empty: the clouds' own."""
+    classes: str = "model"
+    """Classes of the labels: the networks' own, or a label set to which theirs have a remap. Those
+    of ``networks`` are these already."""
     truth: Truth | None = None
     poses: str = "auto"
     """See ``ego_motion``."""
@@ -80,7 +85,31 @@ class BagRun:
 
     @property
     def _input(self) -> dict[str, Any]:
-        return {**asdict(self.options), "z_offset": self.z_offset}
+        return {
+            **asdict(self.options),
+            "z_offset": self.z_offset,
+            "target_frame": self.target_frame,
+            "classes": self.classes,
+        }
+
+    @cached_property
+    def _mounting(self) -> Mounting:
+        """Where the sensors are in the target frame. Raises InputError."""
+        with BagReader(self.index.path) as bag:
+            return Mounting.of(bag, self.target_frame)
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Where the networks see the clouds. Raises InputError."""
+        if not self.target_frame:
+            return Placement()
+        return Placement(self.target_frame, self._mounting)
+
+    def refuse_early(self) -> None:
+        """Raise InputError where the first cloud cannot be placed, before anything is loaded."""
+        if self.target_frame and not self.keep_going:
+            with BagFrames(self.index, self.options) as frames:
+                self.placed(frames.one(0))
 
     def evaluate(self, bar: Bar) -> BagEvaluation:
         """Label, compare, measure. Raises InputError; what is known by then is kept."""

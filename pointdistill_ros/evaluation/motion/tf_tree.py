@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pointdistill_ros.errors import InputError
-from pointdistill_ros.evaluation.motion.trajectory import Pose, Trajectory
+from pointdistill_ros.evaluation.motion.trajectory import Pose, Trajectory, pose_of
 from pointdistill_ros.io.bag import BagReader
 
 TF_MESSAGE = "tf2_msgs/msg/TFMessage"
@@ -28,7 +28,12 @@ class Edge:
 
     def at(self, time_ns: int) -> Pose | None:
         """The transform at a time; one that does not move holds always."""
-        return self.poses.at(time_ns if self.moves else int(self.poses.times_ns[0]))
+        return self.poses.at(time_ns) if self.moves else self.first
+
+    @property
+    def first(self) -> Pose:
+        """The transform as it was told first."""
+        return pose_of(self.poses.positions[0], self.poses.rotations[0])
 
 
 class TfTree:

@@ -6,7 +6,7 @@ import pytest
 
 from pointdistill_ros.errors import LabelError
 from pointdistill_ros.labels import LabelSet
-from pointdistill_ros.nodes.classes import SentClasses
+from pointdistill_ros.sent_classes import SentClasses
 from pointdistill_ros.segmentation import Segmentation
 
 KITTI = LabelSet.named("semantic-kitti")
