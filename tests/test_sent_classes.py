@@ -6,8 +6,8 @@ import pytest
 
 from pointdistill_ros.errors import LabelError
 from pointdistill_ros.labels import LabelSet
-from pointdistill_ros.sent_classes import SentClasses
 from pointdistill_ros.segmentation import Segmentation
+from pointdistill_ros.sent_classes import SentClasses
 
 KITTI = LabelSet.named("semantic-kitti")
 AUTOWARE = ["CAR", "TRUCK", "BUS", "MOTORCYCLE", "BICYCLE", "PEDESTRIAN", "ANIMAL", "HAZARD"]

@@ -16,6 +16,7 @@ import typer
 
 from pointdistill_ros.cli.network import load_segmenter
 from pointdistill_ros.cli.options import (
+    Classes,
     Device,
     Engine,
     IntensityField,
@@ -23,6 +24,7 @@ from pointdistill_ros.cli.options import (
     IntensityScaleName,
     MinPoints,
     Precision,
+    TargetFrame,
     Threads,
     Topic,
     ZeroIsNoReturn,
@@ -102,6 +104,8 @@ def evaluate_bag(
     intensity_scale: IntensityScale = IntensityScaleName.auto,
     zero_is_no_return: ZeroIsNoReturn = False,
     z_offset: ZOffset = 0.0,
+    target_frame: TargetFrame = "",
+    classes: Classes = "model",
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
@@ -117,6 +121,7 @@ def evaluate_bag(
     """
     from pointdistill_ros.cli.check_bag import reference_of
     from pointdistill_ros.evaluation.bags.frames import FrameIndex
+    from pointdistill_ros.evaluation.bags.mounting import open_mounting
     from pointdistill_ros.evaluation.bags.rerun_recording import require_rerun
     from pointdistill_ros.evaluation.bags.run import BagRun
     from pointdistill_ros.io.pointcloud2 import DecodeOptions
@@ -128,15 +133,18 @@ def evaluate_bag(
     if rerun:
         require_rerun()
     wanted = LabelSet.named(label_set) if label_set else None
+    if classes != "model":
+        LabelSet.named(classes)
     options = DecodeOptions(intensity_field, intensity_scale.value, zero_is_no_return)
     index = FrameIndex.of(bag, topic, keep_going)
+    mounting = open_mounting(index, target_frame, keep_going) if target_frame else None
     share = threads or (max(1, len(os.sched_getaffinity(0)) // workers) if workers > 1 else None)
     named = {"student": weights} | ({"teacher": teacher} if teacher else {})
     loaded = {n: load_network(w, device, engine, share, precision) for n, w in named.items()}
     run = BagRun(
         index=index,
         folder=output / "frames",
-        networks={name: _network(network, precision) for name, network in loaded.items()},
+        networks={name: _network(network, classes) for name, network in loaded.items()},
         loaders={
             name: _loader(network, workers, (named[name], device, network.engine, share, precision))
             for name, network in loaded.items()
@@ -144,6 +152,8 @@ def evaluate_bag(
         reference=reference_of(loaded["student"].meta),
         options=options,
         z_offset=z_offset,
+        mounting=mounting,
+        classes=classes,
         truth=_truth(labels, index, wanted or loaded["student"].label_set),
         poses=poses,
         workers=workers,
@@ -208,8 +218,9 @@ def _loader(
     return (lambda: network) if workers == 1 else partial(load_network, *arguments)
 
 
-def _network(network: Segmenter, precision: str) -> Network:
+def _network(network: Segmenter, classes: str) -> Network:
     from pointdistill_ros.evaluation.bags.result import Network
+    from pointdistill_ros.sent_classes import SentClasses
 
     detail = re.sub(r", \d+ threads", "", network.engine_detail)  # labels do not depend on them
     return Network(
@@ -218,7 +229,7 @@ def _network(network: Segmenter, precision: str) -> Network:
         network.num_parameters,
         network.meta.grid_size,
         f"{network.engine}: {detail}",
-        network.label_set,
+        SentClasses(network.label_set, classes).label_set,
     )
 
 

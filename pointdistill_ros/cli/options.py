@@ -68,6 +68,24 @@ ZeroIsNoReturn = Annotated[
         help="Points at exactly (0, 0, 0) are missing returns, as some drivers write them.",
     ),
 ]
+TargetFrame = Annotated[
+    str,
+    typer.Option(
+        metavar="FRAME",
+        help="Frame of the vehicle, x forward, z up, in which the network sees the clouds (before "
+        "--z-offset), as with the node's input.target_frame; the bag's /tf_static says where it "
+        "is. Default: the clouds' own.",
+        show_default=False,
+    ),
+]
+Classes = Annotated[
+    str,
+    typer.Option(
+        metavar="LABEL_SET",
+        help="Classes that go out, as with the node's output.classes: model (the network's), or a "
+        "label set to which the network's has a remap, e.g. autoware.",
+    ),
+]
 ZOffset = Annotated[
     float,
     typer.Option(

@@ -24,9 +24,9 @@ from pointdistill_ros.errors import CloudError
 from pointdistill_ros.io.cloud_filter import reduce_points
 from pointdistill_ros.io.cloud_parts import CloudParts
 from pointdistill_ros.nodes import messages
-from pointdistill_ros.sent_classes import SentClasses
 from pointdistill_ros.nodes.worker import Counters
 from pointdistill_ros.segmentation import Segmentation
+from pointdistill_ros.sent_classes import SentClasses
 
 CLOUDS = ("~/labeled_points", "~/visualization", "~/filtered")
 STATS = "~/stats"

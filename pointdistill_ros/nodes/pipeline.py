@@ -13,13 +13,13 @@ from typing import Any
 from pointdistill_ros.config import InputConfig, NodeConfig
 from pointdistill_ros.errors import CloudError
 from pointdistill_ros.io.pointcloud2 import DecodeOptions, decode
-from pointdistill_ros.sent_classes import SentClasses
 from pointdistill_ros.nodes.diagnostics import SAMPLE, Health, cloud_facts
 from pointdistill_ros.nodes.model import SegmenterLike
 from pointdistill_ros.nodes.outputs import Labelled, Outputs
 from pointdistill_ros.nodes.placement import TfPlacement
 from pointdistill_ros.nodes.shedding import CloudBudget
 from pointdistill_ros.scan import LidarScan
+from pointdistill_ros.sent_classes import SentClasses
 
 
 class CloudPipeline:

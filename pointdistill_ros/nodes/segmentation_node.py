@@ -30,7 +30,6 @@ from pointdistill_ros.errors import LabelError, PointDistillError
 from pointdistill_ros.nodes import messages, parameters
 from pointdistill_ros.nodes.aliases import apply_aliases
 from pointdistill_ros.nodes.check import check, wants_check
-from pointdistill_ros.sent_classes import SentClasses
 from pointdistill_ros.nodes.diagnostics import Health
 from pointdistill_ros.nodes.model import ModelHost, OwnModel, SegmenterLike, model_facts
 from pointdistill_ros.nodes.model_thread import ModelThread
@@ -41,6 +40,7 @@ from pointdistill_ros.nodes.placement import TfPlacement
 from pointdistill_ros.nodes.reporter import Reporter
 from pointdistill_ros.nodes.run import spin
 from pointdistill_ros.nodes.worker import Counters, Frame, NewestFrameWorker
+from pointdistill_ros.sent_classes import SentClasses
 
 STOP_TIMEOUT = 2.0
 """Seconds a frame in work gets to finish when the node stops."""

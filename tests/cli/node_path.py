@@ -46,9 +46,9 @@ class _Nobody:
 def published(bag, topic, z_offset, network=None):
     """Bytes of the labelled cloud that the node sends for each cloud of the bag."""
     messages = pytest.importorskip("pointdistill_ros.nodes.messages")
-    from pointdistill_ros.sent_classes import SentClasses
     from pointdistill_ros.nodes.pipeline import CloudPipeline
     from pointdistill_ros.nodes.placement import Placement
+    from pointdistill_ros.sent_classes import SentClasses
 
     network, out = network or LastBits(), _Nobody()
     classes = SentClasses(network.label_set)

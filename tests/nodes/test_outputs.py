@@ -15,10 +15,10 @@ from pointdistill_ros.errors import CloudError
 from pointdistill_ros.io.pointcloud2 import decode
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.nodes import messages
-from pointdistill_ros.sent_classes import SentClasses
 from pointdistill_ros.nodes.outputs import CLOUDS, STATS, TIMES, Labelled, Outputs
 from pointdistill_ros.nodes.worker import Counters
 from pointdistill_ros.segmentation import Segmentation
+from pointdistill_ros.sent_classes import SentClasses
 
 KITTI = LabelSet.named("semantic-kitti")
 LABELLED, VISUALIZATION, FILTERED = CLOUDS

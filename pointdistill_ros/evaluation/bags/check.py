@@ -17,7 +17,12 @@ import numpy as np
 from pointdistill_ros.errors import InputError
 from pointdistill_ros.evaluation.bags.finding import BagCheck
 from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
-from pointdistill_ros.evaluation.bags.geometry_check import check_density, check_height, check_view
+from pointdistill_ros.evaluation.bags.geometry_check import (
+    check_density,
+    check_frame,
+    check_height,
+    check_view,
+)
 from pointdistill_ros.evaluation.bags.intensity_check import (
     check_intensity,
     fitting_scales,
@@ -33,15 +38,22 @@ from pointdistill_ros.evaluation.bags.reference import Reference
 from pointdistill_ros.evaluation.bags.scan_facts import ScanFacts
 from pointdistill_ros.evaluation.bags.truth import stamp_of
 from pointdistill_ros.io.cloud_layout import CloudBytes
+from pointdistill_ros.placement import Placement
 
 SAMPLE = 20
 """Clouds that are looked at."""
 
 
 def check_bag(
-    frames: BagFrames, reference: Reference, keep_going: bool = False, z_offset: float = 0.0
+    frames: BagFrames,
+    reference: Reference,
+    keep_going: bool = False,
+    z_offset: float = 0.0,
+    placement: Placement | None = None,
 ) -> BagCheck:
     """Look at up to 20 clouds, evenly spread; ``z_offset`` as of the node's input.
+
+    ``placement``: in which frame the network sees them, by default their own.
 
     Raises InputError where one cannot be read, with ``keep_going`` where none can.
     """
@@ -50,16 +62,19 @@ def check_bag(
     scans: list[ScanFacts] = []
     scales: list[str] = []
     stamps: list[float] = []
+    placement, doubts = placement or Placement(), ""
     fitting = Counter[str]()
     for i in chosen:
         frame = frames.one(i)
         try:
             scan = frame.scan()
+            with frame.named():
+                seen, doubts = placement(scan)
         except InputError:
             if not keep_going or (i == chosen[-1] and not scans):
                 raise
             continue
-        facts = ScanFacts.of(frame.cloud, scan, reference.grid_size)
+        facts = ScanFacts.of(frame.cloud, scan, reference.grid_size, seen)
         scans.append(facts)
         stamps.append((frame.message.time_ns - stamp_of(frame.message.cdr)) * 1e-9)
         if facts.intensity_field and len(scan):
@@ -73,7 +88,8 @@ def check_bag(
         check_rate(index),
         check_stamps(stamps),
         check_intensity(scans, scales, fitting, reference),
-        check_height(scans, reference, z_offset),
+        check_height(scans, reference, z_offset, placement.frame),
+        check_frame(scans, placement.frame, doubts),
         check_density(scans, reference),
         check_view(scans),
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,8 +98,14 @@ class BagFrame:
 
     def scan(self) -> LidarScan:
         """Decode it as the node does. Raises InputError naming bag, topic and frame."""
-        try:
+        with self.named():
             return decode(self.cloud, self.options)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Make CloudError and ScanError an InputError that names bag, topic and frame."""
+        try:
+            yield
         except (CloudError, ScanError) as error:
             raise InputError(
                 f"{self.bag.path}: cloud {self.index} on {self.message.topic}: {error}"

@@ -18,22 +18,27 @@ MAX_TILT = 4.0
 
 
 def check_height(
-    scans: Sequence[ScanFacts], reference: Reference, z_offset: float = 0.0
+    scans: Sequence[ScanFacts], reference: Reference, z_offset: float = 0.0, frame: str = ""
 ) -> Finding:
-    """Whether the road is where the network expects it. ``z_offset``: added to z before."""
+    """Whether the road is where the network expects it.
+
+    ``z_offset``: added to z before; ``frame``: in which the network sees the clouds, if not theirs.
+    """
     grounds = [scan.ground for scan in scans if scan.ground is not None]
     if 2 * len(grounds) < len(scans):
         return Finding(
             "doubtful",
             "height",
             "no ground around the sensor in most clouds",
-            f"perhaps {_axes(scans[0].frame_id)}; indoors and off the road the network is a "
-            "stranger",
+            f"perhaps {_axes(frame or scans[0].frame_id)}; indoors and off the road the network "
+            "is a stranger",
         )
     height = float(np.median([ground.height for ground in grounds]))
     tilt = float(np.median([ground.tilt for ground in grounds]))
     share = float(np.median([ground.share for ground in grounds]))
     found = f"ground at z = {height:.2f} m, tilted by {tilt:.1f}°, {share:.0%} of the cells around"
+    if frame:
+        found += f", in {frame}"
     if z_offset:
         found += f", shifted by {z_offset:+.2f} m for the network"
     if tilt > MAX_TILT or share < 0.25:
@@ -41,8 +46,9 @@ def check_height(
             "bad",
             "height",
             found,
-            f"{_axes(scans[0].frame_id)}, or the sensor is mounted at an angle: let the network "
-            "see the clouds upright, by input.target_frame of the node",
+            f"{_axes(frame or scans[0].frame_id)}, or the sensor is mounted at an angle: let the "
+            "network see the clouds upright, by --target-frame (evaluate-bag), input.target_frame "
+            "(node)",
         )
     if abs(height + z_offset - reference.road_height) > HEIGHT_MARGIN:
         offset = f"{reference.road_height - height:.2f}"
@@ -53,6 +59,16 @@ def check_height(
             f"set --z-offset {offset} (segment, evaluate-bag), input.z_offset: {offset} (node)",
         )
     return Finding("fits", "height", found)
+
+
+def check_frame(scans: Sequence[ScanFacts], frame: str, doubt: str) -> Finding:
+    """Whether the frame in which the network sees the clouds is one of the vehicle."""
+    own = ", ".join(sorted({scan.frame_id for scan in scans}))
+    found = f"clouds of {own}" + (f", seen in {frame}" if frame else "")
+    if doubt:
+        where, _, advice = doubt.partition(": ")
+        return Finding("doubtful", "frame", f"{found}; {where}", advice)
+    return Finding("fits", "frame", found)
 
 
 def _axes(frame_id: str) -> str:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pointdistill_ros.errors import CloudError, InputError, ScanError
+from pointdistill_ros.errors import InputError
 from pointdistill_ros.evaluation.agreement import Labelling, compare
 from pointdistill_ros.evaluation.bags.frame_record import FrameRecord
 from pointdistill_ros.evaluation.bags.frame_store import FrameStore
@@ -161,7 +160,7 @@ class FrameLabeller:
         return record, labels
 
     def _placed(self, scan: LidarScan, frame: BagFrame) -> LidarScan:
-        with _named(frame):
+        with frame.named():
             return self._job.placement(scan, self._job.z_offset)[0]
 
 
@@ -172,14 +171,5 @@ class _Sender:
         self._network, self._classes = network, SentClasses(network.label_set, classes)
 
     def __call__(self, scan: LidarScan, frame: BagFrame) -> Segmentation:
-        with _named(frame):
+        with frame.named():
             return self._classes(self._network(scan))
-
-
-@contextmanager
-def _named(frame: BagFrame) -> Iterator[None]:
-    """Errors of a cloud name it."""
-    try:
-        yield
-    except (CloudError, ScanError) as error:
-        raise InputError(f"{frame.bag.path}: cloud {frame.index}: {error}") from error

@@ -19,6 +19,7 @@ from pointdistill_ros.evaluation.bags.frame_record import FrameRecord
 from pointdistill_ros.evaluation.bags.frame_store import FrameStore
 from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
 from pointdistill_ros.evaluation.bags.labelling import STUDENT, TEACHER, TRUTH, LabellingJob
+from pointdistill_ros.evaluation.bags.mounting import Mounting
 from pointdistill_ros.evaluation.bags.reference import Reference
 from pointdistill_ros.evaluation.bags.result import FORMAT, BagEvaluation, Network
 from pointdistill_ros.evaluation.bags.stability import FrameStability, StabilityJob, partners
@@ -34,6 +35,7 @@ from pointdistill_ros.evaluation.motion.trajectory import Trajectory
 from pointdistill_ros.evaluation.progress import Bar
 from pointdistill_ros.evaluation.walk import Labeller, shared_label_set
 from pointdistill_ros.io.pointcloud2 import DecodeOptions
+from pointdistill_ros.placement import Placement
 
 LABELS, MOTION, STABILITY = "labels", "motion", "stability"
 _BLOCK = 8
@@ -53,8 +55,8 @@ class BagRun:
     options: DecodeOptions = field(default_factory=DecodeOptions)
     z_offset: float = 0.0
     """Metres that the networks see the clouds higher; everything else is measured as sent."""
-    target_frame: str = ""
-    """Frame in which they see them; empty: the clouds' own."""
+    mounting: Mounting | None = None
+    """Frame in which they see them, and where the sensors are in it; None: the clouds' own."""
     classes: str = "model"
     """Classes of the labels: the networks' own, or a label set to which theirs have a remap. Those
     of ``networks`` are these already."""
@@ -79,6 +81,7 @@ class BagRun:
             "format": FORMAT,
             "bag": self.index.fingerprint,
             "options": self._input,
+            "mounting": self.mounting and self.mounting.facts(),
             "networks": {name: (n.sha256, n.engine) for name, n in self.networks.items()},
             "labels": self.truth and [self.truth.detail, self.truth.label_set.name],
         }
@@ -88,35 +91,23 @@ class BagRun:
         return {
             **asdict(self.options),
             "z_offset": self.z_offset,
-            "target_frame": self.target_frame,
+            "target_frame": self.mounting.target if self.mounting else "",
             "classes": self.classes,
         }
 
-    @cached_property
-    def _mounting(self) -> Mounting:
-        """Where the sensors are in the target frame. Raises InputError."""
-        with BagReader(self.index.path) as bag:
-            return Mounting.of(bag, self.target_frame)
-
-    @cached_property
+    @property
     def placement(self) -> Placement:
-        """Where the networks see the clouds. Raises InputError."""
-        if not self.target_frame:
-            return Placement()
-        return Placement(self.target_frame, self._mounting)
-
-    def refuse_early(self) -> None:
-        """Raise InputError where the first cloud cannot be placed, before anything is loaded."""
-        if self.target_frame and not self.keep_going:
-            with BagFrames(self.index, self.options) as frames:
-                self.placed(frames.one(0))
+        """Where the networks see the clouds."""
+        return Placement() if self.mounting is None else self.mounting.placement
 
     def evaluate(self, bar: Bar) -> BagEvaluation:
         """Label, compare, measure. Raises InputError; what is known by then is kept."""
         for half in self.folder.glob(".*.tmp"):  # what a killed run was writing
             half.unlink(missing_ok=True)
         with BagFrames(self.index, self.options) as frames:
-            check = check_bag(frames, self.reference, self.keep_going, self.z_offset)
+            check = check_bag(
+                frames, self.reference, self.keep_going, self.z_offset, self.placement
+            )
         records = self._label(bar)
         if all(record.error for record in records):
             raise InputError(f"{self.index.path}: {records[0].error}")
@@ -193,6 +184,8 @@ class BagRun:
             self.labelled,
             self.keep_going,
             self.z_offset,
+            self.placement,
+            self.classes,
         )
         blocks = self._open_blocks(self.labelled)
         total = sum(map(len, blocks))

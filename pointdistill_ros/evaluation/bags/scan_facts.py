@@ -78,15 +78,21 @@ class ScanFacts:
     voxels: int
     """Occupied cells of the network's grid."""
     ground: Ground | None
+    """As the network sees it."""
 
     @classmethod
-    def of(cls, cloud: Any, scan: LidarScan, grid_size: float) -> ScanFacts:
-        """From a PointCloud2 and its decoded form. Raises CloudError."""
+    def of(
+        cls, cloud: Any, scan: LidarScan, grid_size: float, seen: LidarScan | None = None
+    ) -> ScanFacts:
+        """From a PointCloud2 and its decoded form. ``seen``: as the network sees it, if otherwise.
+
+        Raises CloudError.
+        """
         data = CloudBytes.of(cloud)
         names = data.layout.names
         intensity = first_name(names, INTENSITY_NAMES) or ""
-        xyz = scan.xyz[scan.valid]
-        xyz = xyz[(xyz != 0).any(axis=1)].astype(np.float64)
+        real = scan.valid & (scan.xyz != 0).any(axis=1)
+        xyz = scan.xyz[real].astype(np.float64)
         distance = np.hypot(xyz[:, 0], xyz[:, 1])
         elevation = np.degrees(np.arctan2(xyz[:, 2], distance))
         turn = np.unique(np.floor(np.degrees(np.arctan2(xyz[:, 1], xyz[:, 0])) / 2))
@@ -119,7 +125,7 @@ class ScanFacts:
             azimuth=min(len(turn) / 180, 1.0),
             reach=float(np.percentile(distance, 95)) if some else 0.0,
             voxels=len(np.unique((x << 42) + (y << 21) + z)),
-            ground=find_ground(xyz),
+            ground=find_ground(xyz if seen is None else seen.xyz[real].astype(np.float64)),
         )
 
 
