@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gauges: some thirty figures of one frame that move when cloud or network leave known ground.
+
+- of the cloud: how many points, how far, how bright, how scattered, what the ground is like, which
+  directions and beams are missing
+- of the network: how sure it is, from what it puts out anyway
+- the order of the points does not matter; NaN where a frame does not show a gauge
+Not here: what is usual (reference.py), when to shout (alarm.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pointdistill_ros.evaluation.drift.ground import fit_ground
+from pointdistill_ros.labels import UNLABELLED
+from pointdistill_ros.scan import LidarScan
+from pointdistill_ros.segmentation import Segmentation
+
+RANGE_EDGES = (0.0, 3.0, 6.0, 12.0, 25.0, 50.0, np.inf)
+"""Metres."""
+INTENSITY_EDGES = (-np.inf, 0.05, 0.15, 0.25, 0.35, 0.5, np.inf)
+CELL, REACH, LAYERS = 0.5, 24.0, 24
+"""Cells in which points are looked at for company: edge, half width of the square, layers, m."""
+FLOOR = -6.0
+"""Lower end of the layers, m."""
+NEAR = 12.0
+"""What counts as near, m."""
+SECTOR_DEGREES, BEAM_DEGREES = 5.0, 0.4
+BEAMS = (-30.0, 20.0)
+"""Elevations that are looked at, degrees."""
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """What one figure is about."""
+
+    group: str
+    """What is off when it is off, in words for people."""
+    floor: float
+    """Least spread that clean frames are credited with."""
+
+
+GAUGES: Mapping[str, Gauge] = {
+    "points": Gauge("number of points", 0.03),
+    **{f"range {i}": Gauge("ranges", 0.05) for i in range(len(RANGE_EDGES) - 1)},
+    **{f"intensity {i}": Gauge("intensity", 0.05) for i in range(len(INTENSITY_EDGES) - 1)},
+    "intensity mean": Gauge("intensity", 0.03),
+    "alone near": Gauge("scattered points", 0.1),
+    "alone far": Gauge("scattered points", 0.05),
+    "cells": Gauge("density", 0.03),
+    "ground height": Gauge("height of the sensor", 0.03),
+    "ground pitch": Gauge("tilt of the sensor", 0.3),
+    "ground roll": Gauge("tilt of the sensor", 0.3),
+    "ground roughness": Gauge("ground", 0.05),
+    "ground share": Gauge("ground", 0.03),
+    "dark sectors": Gauge("directions", 0.1),
+    "darkest sector": Gauge("directions", 0.1),
+    "beams": Gauge("beams", 0.05),
+    "entropy": Gauge("certainty of the network", 0.03),
+    "entropy near": Gauge("certainty of the network", 0.03),
+    "doubt": Gauge("certainty of the network", 0.03),
+}
+"""All gauges, in the order of the vector."""
+
+
+def read_gauges(scan: LidarScan, result: Segmentation) -> NDArray[np.float64]:
+    """[len(GAUGES)] of one frame, scan and labels as the network saw and gave them."""
+    values = dict.fromkeys(GAUGES, float("nan"))
+    valid = scan.valid & (np.abs(scan.xyz) < 1e4).all(axis=1)
+    xyz = scan.xyz[valid]
+    values["points"] = float(np.log(len(xyz) + 100.0))
+    if len(xyz):
+        distance = np.sqrt(np.einsum("ij,ij->i", xyz, xyz))
+        values |= _histogram("range", distance, RANGE_EDGES, 1e-3)
+        if scan.intensity is not None:
+            values |= _brightness(scan.intensity[valid])
+        values |= _company(xyz, distance)
+        values |= _ground(xyz)
+        values |= _directions(xyz, distance)
+        values |= _certainty(result, valid, distance)
+    return np.array(list(values.values()))
+
+
+def _histogram(
+    name: str, values: NDArray[np.float32], edges: tuple[float, ...], least: float
+) -> dict[str, float]:
+    """Logarithm of the share in each band; shares far below ``least`` look alike."""
+    band = np.searchsorted(np.array(edges[1:-1], np.float32), values, side="right")
+    shares = np.bincount(band, minlength=len(edges) - 1) / len(values)
+    return {f"{name} {i}": float(s) for i, s in enumerate(np.log(shares + least))}
+
+
+def _brightness(intensity: NDArray[np.float32]) -> dict[str, float]:
+    intensity = intensity[np.isfinite(intensity)]
+    if not len(intensity):
+        return {}
+    mean = float(np.clip(intensity, 0.0, 1e3).mean(dtype=np.float64))
+    found = _histogram("intensity", intensity, INTENSITY_EDGES, 0.01)
+    return {**found, "intensity mean": float(np.log(mean + 0.01))}
+
+
+def _company(xyz: NDArray[np.float32], distance: NDArray[np.float32]) -> dict[str, float]:
+    """Points that are alone in their cell, and cells per point."""
+    close = (np.abs(xyz[:, :2]) < REACH).all(axis=1)
+    close &= (xyz[:, 2] >= FLOOR) & (xyz[:, 2] < FLOOR + LAYERS * CELL)
+    xyz, distance = xyz[close], distance[close]
+    if not len(xyz):
+        return {}
+    side = int(2 * REACH / CELL)
+    cell = ((xyz - np.float32([-REACH, -REACH, FLOOR])) * np.float32(1 / CELL)).astype(np.int32)
+    np.minimum(cell, np.array([side - 1, side - 1, LAYERS - 1], np.int32), out=cell)
+    code = (cell[:, 2] * side + cell[:, 1]) * side + cell[:, 0]
+    counts = np.bincount(code, minlength=side * side * LAYERS)
+    alone, near = counts[code] == 1, distance < NEAR
+    return {
+        "alone near": _share(alone[near], 1e-3),
+        "alone far": _share(alone[~near], 1e-2),
+        "cells": float(np.log(np.count_nonzero(counts) / len(xyz))),
+    }
+
+
+def _share(flags: NDArray[np.bool_], least: float) -> float:
+    """Logarithm of the share of True; NaN of too few to tell."""
+    return float(np.log(flags.mean() + least)) if len(flags) >= 100 else float("nan")
+
+
+def _ground(xyz: NDArray[np.float32]) -> dict[str, float]:
+    ground = fit_ground(xyz)
+    if ground is None:
+        return {"ground share": float(np.log(0.01))}
+    return {
+        "ground height": ground.height,
+        "ground pitch": ground.pitch,
+        "ground roll": ground.roll,
+        "ground roughness": float(np.log(ground.roughness + 0.01)),
+        "ground share": float(np.log(ground.share + 0.01)),
+    }
+
+
+def _directions(xyz: NDArray[np.float32], distance: NDArray[np.float32]) -> dict[str, float]:
+    """Sectors with few points, and jumps between neighbouring elevations."""
+    sectors = round(360 / SECTOR_DEGREES)
+    turn = np.arctan2(xyz[:, 1], xyz[:, 0])
+    sector = ((turn * np.float32(1 / (2 * np.pi)) + np.float32(0.5)) * sectors).astype(np.int32)
+    counts = np.bincount(sector % sectors, minlength=sectors) / len(xyz) * sectors
+    wide = (counts + np.roll(counts, 1) + np.roll(counts, 2)) / 3
+    lowest, highest = BEAMS
+    elevation = np.degrees(np.arcsin(np.clip(xyz[:, 2] / np.maximum(distance, 1e-6), -1, 1)))
+    beam = (elevation[(elevation >= lowest) & (elevation < highest)] - lowest) / BEAM_DEGREES
+    bins = np.bincount(beam.astype(np.int32), minlength=round((highest - lowest) / BEAM_DEGREES))
+    steps = np.abs(np.diff(np.log(bins / len(xyz) + 1e-3)))
+    return {
+        "dark sectors": float(np.log((counts < 0.2).mean() + 0.02)),
+        "darkest sector": float(np.log(wide.min() + 0.02)),
+        "beams": float(np.log(steps.mean() + 0.01)),
+    }
+
+
+def _certainty(
+    result: Segmentation, valid: NDArray[np.bool_], distance: NDArray[np.float32]
+) -> dict[str, float]:
+    labelled = result.labels[valid] != UNLABELLED
+    if not labelled.any():
+        return {}
+    entropy = result.entropy[valid][labelled]
+    near = distance[labelled] < NEAR
+    found = {
+        "entropy": float(np.log(entropy.mean(dtype=np.float64) + 0.01)),
+        "doubt": float(np.log((result.probability[valid][labelled] < 0.5).mean() + 0.01)),
+    }
+    if near.sum() >= 100:
+        found["entropy near"] = float(np.log(entropy[near].mean(dtype=np.float64) + 0.01))
+    return found
