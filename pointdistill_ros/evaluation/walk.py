@@ -41,16 +41,25 @@ class Labeller(Protocol):
 def shared_label_set(network: LabelSet, data: LabelSet) -> LabelSet:
     """The data set's own classes where the network's map to them, else the common ones.
 
+    A network whose labels go out in a stack's classes, which map to no others, is judged in these.
     Raises LabelError where the two cannot be compared.
     """
+    common = LabelSet.named(COMMON)
+    if _maps(network, data):
+        return data
+    if _maps(data, network) and not _maps(network, common):
+        return network
+    for label_set in (network, data):
+        label_set.remap_to(common)
+    return common
+
+
+def _maps(label_set: LabelSet, other: LabelSet) -> bool:
     try:
-        network.remap_to(data)
+        label_set.remap_to(other)
     except LabelError:
-        common = LabelSet.named(COMMON)
-        for label_set in (network, data):
-            label_set.remap_to(common)
-        return common
-    return data
+        return False
+    return True
 
 
 class EveryNth:

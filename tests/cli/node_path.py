@@ -43,17 +43,21 @@ class _Nobody:
     described = finished
 
 
-def published(bag, topic, z_offset, network=None):
-    """Bytes of the labelled cloud that the node sends for each cloud of the bag."""
+def published(bag, topic, z_offset=0.0, network=None, classes="model", **given):
+    """Bytes of the labelled cloud that the node sends for each cloud of the bag.
+
+    ``given``: parameters of its input.
+    """
     messages = pytest.importorskip("pointdistill_ros.nodes.messages")
     from pointdistill_ros.nodes.pipeline import CloudPipeline
-    from pointdistill_ros.nodes.placement import Placement
+    from pointdistill_ros.nodes.placement import TfPlacement
     from pointdistill_ros.sent_classes import SentClasses
 
     network, out = network or LastBits(), _Nobody()
-    classes = SentClasses(network.label_set)
-    pipeline = CloudPipeline(network, classes, Placement(None), out, _Nobody())
-    config = NodeConfig(input=InputConfig(z_offset=z_offset))
+    config = NodeConfig(input=InputConfig(z_offset=z_offset, **given))
+    placement = TfPlacement(None, config.input.target_frame)
+    sent_classes = SentClasses(network.label_set, classes)
+    pipeline = CloudPipeline(network, sent_classes, placement, out, _Nobody())
     writer, clouds = messages.CloudWriter(), []
     with BagReader(bag) as reader:
         for message in reader.messages(topic):

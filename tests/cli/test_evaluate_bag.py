@@ -4,19 +4,22 @@
 import hashlib
 import importlib
 import json
+import runpy
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
-from pointdistill_ros import Segmentation
+from pointdistill_ros import LabelSet, Segmentation
 from pointdistill_ros.cli import main
 from pointdistill_ros.errors import ScanError
 from pointdistill_ros.io.bag import BagReader, BagWriter
 from pointdistill_ros.io.cloud_parts import encode_scan
 from tests.cli.node_path import LastBits, published
+from tests.evaluation.bags import mounts
 from tests.evaluation.bags.drive import (
     BUILDING,
     KITTI,
@@ -29,6 +32,10 @@ from tests.evaluation.bags.drive import (
 )
 
 command = importlib.import_module("pointdistill_ros.cli.evaluate_bag")
+
+
+ROOT = Path(__file__).parents[2]
+RENAMED = {"model": KITTI.name, "autoware": "autoware"}
 
 
 class Fake:
@@ -186,6 +193,100 @@ def test_the_teacher_sees_the_same_height(evaluate, tmp_path):
     assert results(tmp_path / "out")["agreement"]["agreement"] < 1
     evaluate(*options, "--z-offset", "100")  # building, for both
     assert results(tmp_path / "out")["agreement"]["agreement"] == 1
+
+
+ROOF, TOP, AXLE = (
+    (mounts.turn(2, -14, 91), (0.8, 0.01, 1.6)),
+    (mounts.turn(-3, 1, 0.4), (0.05, -0.3, 0.21)),
+    (mounts.turn(0, 0.7, 0), (-1.2, 0.0, 0.31)),
+)
+
+
+def write_mounted(path, top=TOP, frames=3, points=400):
+    """Clouds of a tilted lidar on a roof rack, and where it is on the vehicle."""
+    edges = {"roof": ("base_link", *ROOF), "lidar": ("roof", *top), "axle": ("base_link", *AXLE)}
+    with BagWriter(path) as bag:
+        mounts.write_mount(bag, edges)
+        for i in range(frames):
+            one = scan(i, points)[0]
+            header = {"stamp_ns": one.stamp_ns, "frame": "lidar"}
+            bag.write_cloud("/points", one.stamp_ns, encode_scan(one), **header)
+    return path
+
+
+@pytest.mark.parametrize("classes", ["model", "autoware"])
+@pytest.mark.parametrize(("frame", "below"), [("base_link", ()), ("axle", [AXLE])])
+def test_frame_and_classes_give_what_the_node_sends_bit_for_bit(
+    evaluate, tmp_path, monkeypatch, frame, below, classes
+):
+    """The node has its transform from tf2, composed in tf2's order; here it comes from the bag."""
+    tf2 = runpy.run_path(str(ROOT / "tests/nodes/tf_stand_in.py"))["tf2_ros"]
+    known = {(frame, "lidar"): tuple(map(tuple, mounts.chained([ROOF, TOP], below)))}
+    monkeypatch.setitem(sys.modules, "tf2_ros", tf2(known))
+    monkeypatch.setattr(Fake, "__call__", lambda self, scan: LastBits()(scan))
+    bag = write_mounted(tmp_path / "a.mcap")
+    options = (bag, "-o", tmp_path / "out", "--poses", "none")
+    evaluate(*options)
+    plain = results(tmp_path / "out")
+    given = ("--target-frame", frame, "--z-offset", -1.73)
+    code, _, err = evaluate(*options, *given, "--classes", classes)
+    assert code == 0, err
+    found = results(tmp_path / "out")
+    sent = published(bag, "/points", -1.73, classes=classes, target_frame=frame)
+    digests = [frame["sha256"] for frame in found["by_frame"]]
+    assert digests == [hashlib.sha256(data).hexdigest() for data in sent]
+    assert set(found["classes"]) <= {*LabelSet.named(RENAMED[classes]).names, "unlabelled"}
+    assert not {f["sha256"] for f in plain["by_frame"]} & set(digests)
+    page = (tmp_path / "out/report.html").read_text()
+    assert f"seen in {frame}, z shifted by -1.73 m" in page
+    # the same clouds of a lidar that hangs otherwise are another measurement
+    turned = write_mounted(tmp_path / "b.mcap", (TOP[0], (0.05, -0.3, 0.22)))
+    evaluate(turned, *options[1:], *given, "--classes", classes)
+    assert results(tmp_path / "out")["sha256"] != found["sha256"]
+
+
+def test_other_classes_are_compared_with_true_labels_as_the_nodes_are(evaluate, drive, tmp_path):
+    options = (drive, "-o", tmp_path, "--topic", "points", "--labels", "/labels", "--teacher", "t")
+    code, _, err = evaluate(*options, "--classes", "autoware", "--poses", "none")
+    assert (code, err) == (0, "")
+    found = results(tmp_path)
+    assert set(found["classes"]) == {"ground", "structure"}
+    assert {d["first"] for d in found["agreement"]["differences"]} <= {"ground", "structure"}
+    assert found["labels"]["student"]["classes"]["ground"]["iou"] > 0.5
+    assert "classes of autoware" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--target-frame", "base"], "no transform lidar → base: frames in this bag's"),
+        (["--target-frame", "odom"], "/tf moves them against each other"),
+        (["--classes", "nonsense"], "no label set 'nonsense'"),
+    ],
+)
+def test_what_cannot_be_placed_or_named_is_refused_before_anything_is_loaded(
+    evaluate, drive, tmp_path, options, what
+):
+    code, _, err = evaluate(drive, "-o", tmp_path / "out", "--topic", "points", *options)
+    assert code == 2 and what in err and err.count("\n") == 1
+    assert not evaluate.networks and not (tmp_path / "out").exists()
+
+
+def test_classes_without_a_remap_are_refused(evaluate, drive, tmp_path):
+    options = (drive, "-o", tmp_path / "out", "--topic", "points", "--classes", "waymo")
+    code, _, err = evaluate(*options)
+    assert code == 2 and "semantic-kitti has no remap to waymo" in err
+
+
+def test_clouds_of_frames_that_are_nowhere_are_listed(evaluate, tmp_path):
+    with BagWriter(tmp_path / "a.mcap") as bag:
+        mounts.write_mount(bag, {"lidar": ("base_link", *TOP)})
+        for i, frame in enumerate(("rear", "lidar")):
+            one = encode_scan(scan(i, 90)[0])
+            bag.write_cloud("/points", STAMP + i, one, stamp_ns=STAMP + i, frame=frame)
+    options = (tmp_path / "a.mcap", "-o", tmp_path / "out", "--target-frame", "base_link")
+    code, text, err = evaluate(*options, "--keep-going")
+    assert code == 1 and "1 of 2 frames" in text and "no transform rear → base_link" in err
 
 
 @pytest.mark.parametrize("z_offset", ["100.1", "-101", "nan", "inf", "high"])

@@ -129,6 +129,9 @@ def test_label_sets_meet_in_the_data_or_in_the_common_classes():
     assert shared_label_set(KITTI, KITTI) is KITTI
     assert shared_label_set(KITTI, COMMON) is COMMON
     assert shared_label_set(COMMON, KITTI).name == "common7"
+    autoware = LabelSet.named("autoware")
+    assert shared_label_set(autoware, KITTI) is autoware
+    assert shared_label_set(KITTI, LabelSet.named("pandaset")).name == "common7"
     with pytest.raises(LabelError, match="no remap"):
         shared_label_set(KITTI, OWN)
 

@@ -14,11 +14,14 @@ from pointdistill_ros import LidarScan
 from pointdistill_ros.cli import app
 from pointdistill_ros.evaluation.bags.check import check_bag
 from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
+from pointdistill_ros.evaluation.bags.mounting import Mounting
 from pointdistill_ros.evaluation.bags.reference import Reference
 from pointdistill_ros.evaluation.bags.scan_facts import find_ground
+from pointdistill_ros.evaluation.motion.trajectory import pose_of
 from pointdistill_ros.io.bag import BagWriter
 from pointdistill_ros.io.cloud_parts import encode_scan
 from pointdistill_ros.io.pointcloud2 import DecodeOptions
+from tests.evaluation.bags.mounts import turn
 
 KNOWN = Reference("student", 0.15, 0.0, 0.3, 0.55, False)
 STAMP = 1_700_000_000_000_000_000
@@ -61,6 +64,28 @@ def found(path, reference=KNOWN):
     levels = [finding.level for finding in check.findings]
     assert levels == sorted(levels, key=("bad", "doubtful", "fits").index)
     return {f.what: f for f in check.findings if f.level != "fits"}, check
+
+
+def seen_in(path, rotation, translation):
+    """Findings where the network sees the clouds in another frame."""
+    mounting = Mounting("base_link", {"lidar": pose_of(np.array(translation), rotation)})
+    with BagFrames(FrameIndex.of(path)) as frames:
+        check = check_bag(frames, KNOWN, z_offset=-1.73, placement=mounting.placement)
+    return {f.what: f for f in check.findings}
+
+
+def test_a_tilted_sensor_is_judged_as_the_network_sees_it(tmp_path):
+    path = write(tmp_path / "a.mcap", tilted)
+    upright = seen_in(path, turn(0, 7, 0), (0.5, 0.0, 1.73))
+    assert upright["height"].level == "fits"
+    assert "in base_link, shifted by -1.73 m" in upright["height"].found
+    assert upright["frame"].level == "fits"
+    assert upright["view"] == seen_in(path, turn(0, 0, 0), (0, 0, 0))["view"], "that of the sensor"
+    twice = seen_in(path, turn(0, -7, 0), (0.5, 0.0, 1.73))
+    assert twice["height"].level == "bad" and "--target-frame" in twice["height"].advice
+    far = seen_in(path, turn(0, 7, 0), (500.0, 0.0, 1.73))
+    assert far["frame"].level == "doubtful" and "lies 500 m from lidar" in far["frame"].found
+    assert far["frame"].advice == "take one that is fixed to the vehicle"
 
 
 def scaled(factor):
