@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pointdistill_ros.errors import CheckpointError
+from pointdistill_ros.io.regular import why_no_file
 from pointdistill_ros.model.ptv3 import PTv3
 
 ConvLayout = Literal["okkki", "kkkoi", "kkkio"]
@@ -58,6 +59,9 @@ def our_name(public: str) -> str:
 def read_public(path: Path) -> dict[str, Tensor]:
     """State dict of a public checkpoint file. Raises CheckpointError; runs no code of the file."""
     from numpy import dtype, float64
+
+    if problem := why_no_file(path):
+        raise CheckpointError(f"{path}: {problem}")
 
     core = "numpy._core.multiarray" if find_spec("numpy._core") else "numpy.core.multiarray"
     scalar = import_module(core).scalar

@@ -19,15 +19,20 @@ from pointdistill_ros.cli.network import load_segmenter
 from pointdistill_ros.cli.options import (
     Device,
     Engine,
+    IntensityField,
+    IntensityScale,
+    IntensityScaleName,
     Precision,
     Threads,
     Topic,
     Weights,
+    ZeroIsNoReturn,
     ZOffset,
 )
 from pointdistill_ros.errors import CloudError, InputError, ScanError
 
 if TYPE_CHECKING:
+    from pointdistill_ros.io.pointcloud2 import DecodeOptions
     from pointdistill_ros.io.sink import LabelSink
     from pointdistill_ros.io.source import ScanEntry, ScanSource
     from pointdistill_ros.scan import LidarScan
@@ -89,6 +94,9 @@ def segment(
     precision: Precision = "float32",
     threads: Threads = None,
     topic: Topic = None,
+    intensity_field: IntensityField = "auto",
+    intensity_scale: IntensityScale = IntensityScaleName.auto,
+    zero_is_no_return: ZeroIsNoReturn = False,
     z_offset: ZOffset = 0.0,
     format: Annotated[
         Format,
@@ -108,13 +116,16 @@ def segment(
 ) -> None:
     """Label every point of scans, folders and bags.
 
-    A folder of scans gives files of the same names; points keep their order and coordinates. Bad
+    A folder of scans gives files of the same names; points keep their order and coordinates. How
+    intensities are read is a question of bags only: scan files hold what their format says. Bad
     input ends with one line and exit code 2; every file is written whole or not at all.
     """
+    from pointdistill_ros.io.pointcloud2 import DecodeOptions
     from pointdistill_ros.io.sink import class_info_json, open_sink
 
     summary = Summary()
-    sources = _open(inputs, topic, summary, keep_going)
+    options = DecodeOptions(intensity_field, intensity_scale.value, zero_is_no_return)
+    sources = _open(inputs, topic, options, summary, keep_going)
     open_sink(output, sources, suffix=f".{format.value}")  # refuse before the network is loaded
     segmenter = load_segmenter(model, device, engine, precision, threads)
     sink = open_sink(
@@ -141,24 +152,33 @@ def segment(
 
 
 def _open(
-    inputs: list[Path], topic: str | None, summary: Summary, keep_going: bool
+    inputs: list[Path],
+    topic: str | None,
+    options: DecodeOptions,
+    summary: Summary,
+    keep_going: bool,
 ) -> list[ScanSource]:
     """Open every input before anything is loaded or written. Raises InputError if none is left."""
     sources: list[ScanSource] = []
     for path in inputs:
         with _skipping(summary, keep_going):
-            sources.append(_open_one(path, topic))
+            sources.append(_open_one(path, topic, options))
     if not sources:
         raise InputError("; ".join(summary.skipped))
     return sources
 
 
-def _open_one(path: Path, topic: str | None) -> ScanSource:
-    from pointdistill_ros.io.open import open_scans
+def _open_one(path: Path, topic: str | None, options: DecodeOptions) -> ScanSource:
+    from pointdistill_ros.io.open import ScanFiles, open_scans
 
-    source = open_scans(path, topic)
+    source = open_scans(path, topic, options)
     if not len(source):
         raise InputError(f"{path}: holds no scans")
+    if isinstance(source, ScanFiles) and options != type(options)():
+        raise InputError(
+            f"{path}: scan files hold what their format says; --intensity-field, "
+            "--intensity-scale and --zero-is-no-return are for the clouds of bags"
+        )
     return source
 
 

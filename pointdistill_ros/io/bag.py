@@ -23,7 +23,7 @@ from rosbags.typesys.store import Typestore
 from pointdistill_ros.errors import CloudError, InputError, PointDistillError
 from pointdistill_ros.io.bag_limits import careful_sqlite, unpack_zstd
 from pointdistill_ros.io.bag_writer import POINTCLOUD2, BagWriter
-from pointdistill_ros.io.pointcloud2 import decode
+from pointdistill_ros.io.pointcloud2 import DecodeOptions, decode
 from pointdistill_ros.io.regular import require_file
 from pointdistill_ros.io.source import BagMessage, ScanEntry
 from pointdistill_ros.scan import LidarScan
@@ -172,8 +172,10 @@ class BagReader:
 class BagScans:
     """The clouds of one topic of a bag as a ScanSource. Raises InputError, see BagReader."""
 
-    def __init__(self, path: Path, topic: str | None = None) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path, topic: str | None = None, options: DecodeOptions | None = None
+    ) -> None:
+        self.path, self._options = path, options
         with BagReader(path) as bag:
             self.topic = bag.cloud_topic(topic)
             self._count = bag.counts[self.topic]
@@ -208,7 +210,7 @@ class BagScans:
 
     def _load(self, number: int, cloud: Callable[[], Any]) -> LidarScan:
         try:
-            return decode(cloud())
+            return decode(cloud(), self._options)
         except CloudError as error:
             raise InputError(f"{self.path}: cloud {number} on {self.topic}: {error}") from error
 

@@ -17,6 +17,7 @@ from pointdistill_ros.errors import InputError
 from pointdistill_ros.io.arrays import read_npy, read_npz
 from pointdistill_ros.io.binfile import read_kitti, read_nuscenes
 from pointdistill_ros.io.pcd import read_pcd
+from pointdistill_ros.io.pointcloud2 import DecodeOptions
 from pointdistill_ros.io.source import PERIOD_NS, ScanEntry, ScanSource
 from pointdistill_ros.scan import LidarScan
 
@@ -45,25 +46,28 @@ def read_scan(path: Path) -> LidarScan:
     return READERS[suffix](path)
 
 
-def open_scans(path: Path, topic: str | None = None) -> ScanSource:
+def open_scans(
+    path: Path, topic: str | None = None, options: DecodeOptions | None = None
+) -> ScanSource:
     """Open a scan file, a folder of them, a KITTI sequence folder or a bag.
 
-    ``topic`` chooses the cloud of a bag that has several. Raises InputError.
+    ``topic`` chooses the cloud of a bag that has several, ``options`` say how a bag's clouds are
+    read; scan files are what their format says. Raises InputError.
     """
     if not os.path.exists(path):  # noqa: PTH110
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
-        return _open_folder(path, topic)
+        return _open_folder(path, topic, options)
     if path.suffix in _BAG_SUFFIXES:
-        return _open_bag(path, topic)
+        return _open_bag(path, topic, options)
     if _suffix(path) is None:
         raise InputError(f"{path}: unknown kind of file; known: {_KNOWN}")
     return ScanFiles(path, [path])
 
 
-def _open_folder(path: Path, topic: str | None) -> ScanSource:
+def _open_folder(path: Path, topic: str | None, options: DecodeOptions | None) -> ScanSource:
     if (path / "metadata.yaml").exists():
-        return _open_bag(path, topic)
+        return _open_bag(path, topic, options)
     if (path / "velodyne").is_dir():  # KITTI sequence: scans beside times.txt and labels/
         files = _scan_files(path / "velodyne")
         return ScanFiles(path, files, _read_times(path / "times.txt", len(files)))
@@ -71,16 +75,16 @@ def _open_folder(path: Path, topic: str | None) -> ScanSource:
         return ScanFiles(path, files)
     bags = sorted(file for file in path.iterdir() if file.suffix in _BAG_SUFFIXES)
     if len(bags) == 1:
-        return _open_bag(bags[0], topic)
+        return _open_bag(bags[0], topic, options)
     if bags:
         raise InputError(f"{path}: {len(bags)} bags; name one of {', '.join(b.name for b in bags)}")
     raise InputError(f"{path}: no scans in this folder; known: {_KNOWN}")
 
 
-def _open_bag(path: Path, topic: str | None) -> ScanSource:
+def _open_bag(path: Path, topic: str | None, options: DecodeOptions | None) -> ScanSource:
     from pointdistill_ros.io.bag import BagScans
 
-    return BagScans(path, topic)
+    return BagScans(path, topic, options)
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,72 @@ def test_z_offset_gives_what_the_node_sends_bit_for_bit(segment, tmp_path, monke
     assert bytes(level.data) != bytes(cloud.data)
 
 
+class IntensityRanks:
+    """A network that looks at nothing but the intensity, in 19 steps of 0..1."""
+
+    label_set, model_id, weights_sha256 = KITTI, "ranks", "ab12"
+    max_latency_ms, budget = 0.0, None
+
+    def __call__(self, scan):
+        labels = np.clip(19 * scan.intensity, 0, 18).astype(np.uint8)
+        labels[~scan.valid] = 255
+        p = np.where(scan.valid, 0.5, 0).astype(np.float32)
+        return Segmentation(labels, p, p, KITTI, {"total": 1.0}, len(scan))
+
+    def intensity_warning(self, intensity):
+        return None
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"intensity_field": "signal"},
+        {"intensity_field": "signal", "intensity_scale": "div255"},
+        {"intensity_scale": "log"},
+        {"zero_is_no_return": True},
+    ],
+    ids=str,
+)
+def test_intensity_is_read_as_by_the_node(segment, tmp_path, monkeypatch, chosen):
+    monkeypatch.setattr(command, "load_segmenter", lambda *args: IntensityRanks())
+    rng = np.random.default_rng(0)
+    one = LidarScan.from_arrays(rng.normal(0, 9, (500, 3)), intensity=rng.random(500))
+    one.xyz[::7] = 0
+    cloud = encode_scan(one, {"signal": rng.uniform(0, 200, 500).astype(np.float32)})
+    with BagWriter(tmp_path / "in.mcap") as writer:
+        writer.write_cloud("/velo", 1, cloud, stamp_ns=1, frame="roof")
+    sent = {}
+    for name, options in {"plain": {}, "chosen": chosen}.items():
+        words = [("--" + o.replace("_", "-"), v) for o, v in options.items()]
+        words = [word for pair in words for word in pair if word is not True]
+        assert segment(tmp_path / "in.mcap", "-o", tmp_path / "out.mcap", *words)[0] == 0
+        with BagReader(tmp_path / "out.mcap") as result:
+            (cloud,) = (result.cloud(message) for message in result.messages("/velo/labeled"))
+        sent[name] = [bytes(cloud.data)]
+        assert sent[name] == published(
+            tmp_path / "in.mcap", "/velo", network=IntensityRanks(), **options
+        )
+    assert sent["plain"] != sent["chosen"]
+
+
+@pytest.mark.parametrize(
+    "words", [("--intensity-field", "x"), ("--intensity-scale", "log"), ("--zero-is-no-return",)]
+)
+def test_scan_files_say_themselves_what_they_hold(segment, folder, bag, tmp_path, words):
+    code, _, err = segment(bag, folder, "-o", tmp_path / "out.mcap", *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{folder}: scan files hold what their format says; --intensity-field" in err
+    assert not segment.loaded and not (tmp_path / "out.mcap").exists()
+    code, _, err = segment(bag, "-o", tmp_path / "out.mcap", "--intensity-scale", "loud")
+    assert code == 2 and "--intensity-scale" in err
+
+
+def test_a_field_that_no_cloud_has_is_named(segment, bag, tmp_path):
+    code, _, err = segment(bag, "-o", tmp_path / "out", "--intensity-field", "signal")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cloud 0 on /velo" in err and "'signal'" in err
+
+
 def test_heights_are_those_of_the_node():
     from pointdistill_ros.cli.options import MAX_OFFSET
 
@@ -314,6 +380,9 @@ def test_help_names_every_option(segment):
         "--device",
         "--topic",
         "--z-offset",
+        "--intensity-field",
+        "--intensity-scale",
+        "--zero-is-no-return",
         "--format",
         "--layout",
         "--keep-going",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pointdistill_ros.config import ModelConfig
-from pointdistill_ros.errors import InputError, LabelError, PointDistillError
+from pointdistill_ros.errors import CheckpointError, InputError, LabelError, PointDistillError
 from pointdistill_ros.io.bag import BagReader
 from pointdistill_ros.io.binfile import read_labels
 from pointdistill_ros.io.open import READERS, open_scans, read_scan
@@ -57,6 +57,14 @@ def test_weights(tmp_path, strange):
     make(tmp_path / "a.safetensors")
     with pytest.raises(PointDistillError, match=reason):
         load_segmenter(ModelConfig(path=str(tmp_path / "a.safetensors")))
+
+
+def test_public_weights(tmp_path, strange):
+    public_weights = pytest.importorskip("pointdistill_ros.public_weights", exc_type=ImportError)
+    make, reason = strange
+    make(tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=f"^{tmp_path / 'a.pth'}: .*({reason})"):
+        public_weights.read_public(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(
