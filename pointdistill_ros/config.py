@@ -177,6 +177,8 @@ class DiagnosticsConfig:
     """Age of results in seconds (95th percentile) that is an ERROR; at least warn_age."""
     warn_dropped: Annotated[bool, Live()] = True
     """Old clouds dropped because the node is slower than the sensor are a WARN."""
+    log_period: Annotated[float, Range(0.0, 3600.0), Live()] = 5.0
+    """Seconds between two lines of the log about clouds that got no labels; 0 logs each."""
 
     def __post_init__(self) -> None:
         check_fields(self)

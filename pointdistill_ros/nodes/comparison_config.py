@@ -73,6 +73,8 @@ class AlarmConfig:
     """Seconds without labels of the student that are an ERROR."""
     teacher_silent_after: Annotated[float, Range(0.1, 3600.0), Live()] = 15.0
     """Seconds without labels of the teacher that are a WARN; it may be slow on purpose."""
+    log_period: Annotated[float, Range(0.0, 3600.0), Live()] = 5.0
+    """Seconds between two lines of the log about clouds that are not compared; 0 logs each."""
 
     def __post_init__(self) -> None:
         check_fields(self)

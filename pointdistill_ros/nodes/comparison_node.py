@@ -37,6 +37,7 @@ from pointdistill_ros.nodes import parameters
 from pointdistill_ros.nodes.comparator import Comparator, Comparison, Labeller
 from pointdistill_ros.nodes.comparison_config import ComparisonConfig
 from pointdistill_ros.nodes.comparison_health import ComparisonHealth
+from pointdistill_ros.nodes.log_throttle import LogThrottle
 from pointdistill_ros.nodes.messages import class_info_type
 from pointdistill_ros.nodes.pairing import SIDES, Side
 from pointdistill_ros.nodes.run import spin
@@ -59,6 +60,8 @@ class ComparisonNode(LifecycleNode):
         self._subscriptions_of: dict[Side, list[Any]] = {side: [] for side in SIDES}
         self._outputs: dict[str, Any] = {}
         self._health = ComparisonHealth()
+        self._bad_clouds = {side: LogThrottle(self._log_period) for side in SIDES}
+        self._strangers = LogThrottle(self._log_period)
         self._condition: object = None
         self._reported = 0.0
         self.add_on_set_parameters_callback(self._judge_parameters)
@@ -196,12 +199,14 @@ class ComparisonNode(LifecycleNode):
             comparison = self._comparator.take(side, cloud, age, time.monotonic())
         except CloudError as error:
             self._health.refused(side, str(error))
-            self.get_logger().warning(f"{side}: bad cloud: {error}", throttle_duration_sec=5.0)
+            if self._bad_clouds[side].due():
+                self.get_logger().warning(f"{side}: bad cloud: {error}")
             return
         except LabelError as error:
             self._health.arrived(side, age)
             self._health.incomparable(str(error))
-            self.get_logger().warning(f"cannot compare: {error}", throttle_duration_sec=5.0)
+            if self._strangers.due():
+                self.get_logger().warning(f"cannot compare: {error}")
             return
         self._health.arrived(side, age)
         if comparison is not None:
@@ -230,6 +235,9 @@ class ComparisonNode(LifecycleNode):
     def _apply_parameters(self, changes: list[Parameter[Any]]) -> None:
         self._config = parameters.judge(self._config, changes)[1]
         self._comparator.resize(self._config.pairing.depth, self._config.window.clouds)
+
+    def _log_period(self) -> float:
+        return self._config.diagnostics.log_period
 
     def _report_health(self) -> None:
         publishers = {

@@ -4,8 +4,7 @@
 - out: ``~/labeled_points`` and all else that outputs.py lists, ``/diagnostics``
 - lifecycle: configure loads the model and warms it up, activate subscribes, deactivate stops within
   one frame, cleanup frees the model; ``autostart`` does the first two at start
-- the callback only puts the cloud into a one-slot mailbox; a worker thread does the rest
-  (pipeline.py), so that services, parameters and diagnostics answer while the network runs
+- clouds: intake.py hears, counts and hands them to the model's thread, pipeline.py labels them
 - while nobody listens to anything that depends on labels, no cloud is labelled
 The teacher is the same node with other weights. docs/node.md lists topics, QoS and parameters.
 """
@@ -18,12 +17,8 @@ from typing import Any
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import PointCloud2
 
 from pointdistill_ros.config import NodeConfig
 from pointdistill_ros.errors import LabelError, PointDistillError
@@ -31,15 +26,16 @@ from pointdistill_ros.nodes import messages, parameters
 from pointdistill_ros.nodes.aliases import apply_aliases
 from pointdistill_ros.nodes.check import check, wants_check
 from pointdistill_ros.nodes.diagnostics import Health
+from pointdistill_ros.nodes.intake import Intake
 from pointdistill_ros.nodes.model import ModelHost, OwnModel, SegmenterLike, model_facts
 from pointdistill_ros.nodes.model_thread import ModelThread
-from pointdistill_ros.nodes.outputs import Labelled, Outputs
-from pointdistill_ros.nodes.pace import EveryNth, rest, set_priority
+from pointdistill_ros.nodes.outputs import Outputs
+from pointdistill_ros.nodes.pace import set_priority
 from pointdistill_ros.nodes.pipeline import CloudPipeline
 from pointdistill_ros.nodes.placement import TfPlacement
 from pointdistill_ros.nodes.reporter import Reporter
 from pointdistill_ros.nodes.run import spin
-from pointdistill_ros.nodes.worker import Counters, Frame, NewestFrameWorker
+from pointdistill_ros.nodes.worker import Counters
 from pointdistill_ros.sent_classes import SentClasses
 
 STOP_TIMEOUT = 2.0
@@ -68,10 +64,7 @@ class SegmentationNode(LifecycleNode):
         self._classes: SentClasses | None = None
         self._pipeline: CloudPipeline | None = None
         self._thread: ModelThread | None = None
-        self._worker: NewestFrameWorker[PointCloud2, Labelled] | None = None
-        self._subscription: Any = None
-        self._foreign_stamps = False
-        self._turns = EveryNth()
+        self._intake: Intake | None = None
         self._health = Health()
         apply_aliases(self)
         self._config = parameters.declare(self, NodeConfig())
@@ -115,28 +108,20 @@ class SegmentationNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start the worker."""
+        assert self._pipeline is not None and self._thread is not None
+        intake = Intake(self, self._pipeline, self._health, lambda: self._config)
         try:
-            self._subscription = self._subscribe()
+            intake.start(self._thread)
         except Exception as error:  # a QoS override that does not exist
             self.get_logger().error(f"cannot subscribe to points: {error}")
             return TransitionCallbackReturn.FAILURE
-        self._worker = NewestFrameWorker(
-            self._label,
-            done=self._publish_figures,
-            refused=self._refuse,
-            max_age=lambda: self._config.input.max_age,
-            rest=lambda worked: rest(worked, self._config.pace.max_load),
-            clock=self._now,
-        )
-        assert self._thread is not None
-        self._worker.start(self._thread)
-        self._turns = EveryNth()
+        self._intake = intake
         self._health.activated()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and wait for the frame in work."""
-        if not self._stop_worker():
+        if not self._stop_intake():
             self.get_logger().error(f"a cloud is still in work after {STOP_TIMEOUT:g} s")
             return TransitionCallbackReturn.ERROR
         return super().on_deactivate(state)
@@ -148,19 +133,19 @@ class SegmentationNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything, from any state."""
-        self._stop_worker()
+        self._stop_intake()
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured."""
-        self._stop_worker()
+        self._stop_intake()
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
-        """Join the worker before the publishers it uses are destroyed."""
-        self._stop_worker()
+        """End the work before the publishers it uses are destroyed."""
+        self._stop_intake()
         super().destroy_node()
 
     def _start(self) -> None:
@@ -180,28 +165,9 @@ class SegmentationNode(LifecycleNode):
             raise
         return CloudPipeline(segmenter, self._classes, placement, outputs, self._health)
 
-    def _subscribe(self) -> Any:
-        reliable = self._config.input.reliability == "reliable"
-        return self.create_subscription(
-            PointCloud2,
-            "points",
-            self._receive,
-            QoSProfile(
-                depth=self._config.input.depth,
-                reliability=(
-                    ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-                ),
-            ),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._mismatch),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-
-    def _stop_worker(self) -> bool:
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
+    def _stop_intake(self) -> bool:
         self._health.deactivated()
-        return self._worker is None or self._worker.stop(STOP_TIMEOUT)
+        return self._intake is None or self._intake.stop(STOP_TIMEOUT)
 
     def _lower_priority(self) -> str:
         """Model thread, before any of the threads of the network exists."""
@@ -222,49 +188,13 @@ class SegmentationNode(LifecycleNode):
             self._thread = None
         if self._pipeline is not None:
             self._pipeline.close()
+        if self._intake is not None:
+            self._intake.release()
         self._segmenter = self._classes = self._pipeline = None
         self._health.unloaded()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # else the freed memory stays with this process
-
-    # clouds
-
-    def _receive(self, cloud: PointCloud2) -> None:
-        assert self._worker is not None and self._pipeline is not None
-        heard = not self._config.output.lazy or self._pipeline.outputs.heard
-        self._health.arrived(heard=heard)
-        if not heard or not self._turns.takes(self._config.pace.every):
-            return
-        stamp = cloud.header.stamp.sec + 1e-9 * cloud.header.stamp.nanosec
-        arrival = self._worker.put(cloud, stamp).arrival
-        self._health.stamped(arrival, self._config.input.max_age)
-        if arrival.foreign and not self._foreign_stamps:
-            self.get_logger().warning(
-                f"stamps of {self._subscription.topic_name} are more than 10 s from this node's "
-                "clock (a bag without use_sim_time?): ages count from the reception",
-                throttle_duration_sec=60.0,
-            )
-        self._foreign_stamps = arrival.foreign
-
-    def _label(self, frame: Frame[PointCloud2]) -> Labelled:
-        """Worker thread: cloud → labels → out."""
-        worker, pipeline = self._worker, self._pipeline
-        assert worker is not None and pipeline is not None
-        return pipeline(frame.message, lambda: worker.age(frame), self._config)
-
-    def _publish_figures(self, labelled: Labelled) -> None:
-        """Worker thread, after the frame has been counted."""
-        assert self._pipeline is not None
-        self._pipeline.outputs.publish_figures(labelled, self.counters, self._health.summary)
-
-    def _refuse(self, error: Exception) -> None:
-        """Worker thread: a cloud got no labels."""
-        if not self.context.ok():
-            return  # shutting down: publishing is what failed
-        self._health.refused(error)
-        kind = "bad cloud" if isinstance(error, PointDistillError) else type(error).__name__
-        self.get_logger().warning(f"{kind}: {error}", throttle_duration_sec=5.0)
 
     # parameters and health
 
@@ -285,11 +215,6 @@ class SegmentationNode(LifecycleNode):
     def _apply_parameters(self, changes: list[Parameter[Any]]) -> None:
         self._config = parameters.judge(self._config, changes)[1]
 
-    def _mismatch(self, info: Any) -> None:
-        policy = qos_policy_name_from_kind(info.last_policy_kind)
-        self._health.incompatible(policy)
-        self.get_logger().warning(f"a publisher of points offers an incompatible QoS: {policy}")
-
     def facts(self) -> dict[str, str]:
         """What is loaded and what goes out, for people; empty while unconfigured."""
         if self._segmenter is None or self._classes is None:
@@ -305,21 +230,17 @@ class SegmentationNode(LifecycleNode):
     @property
     def counters(self) -> Counters:
         """Clouds since the last activation."""
-        return Counters() if self._worker is None else self._worker.counters
-
-    def _now(self) -> float:
-        return self.get_clock().now().nanoseconds * 1e-9
+        return Counters() if self._intake is None else self._intake.counters
 
     def _report_health(self) -> None:
-        topic = None if self._subscription is None else self._subscription.topic_name
-        publishers = 0 if topic is None else self.count_publishers(topic)
-        if (segmenter := self._segmenter) is not None:
+        intake, segmenter = self._intake, self._segmenter
+        publishers, skipped = (intake.publishers, intake.skipped) if intake is not None else (0, 0)
+        if segmenter is not None:
             self._health.runs(f"{segmenter.engine}: {segmenter.engine_detail}")
         statuses = self._health.statuses(
-            self.counters, publishers, self._config.diagnostics, self._turns.skipped
+            self.counters, publishers, self._config.diagnostics, skipped
         )
-        device = "" if segmenter is None else segmenter.device
-        self._reporter.report(statuses, publishers, device)
+        self._reporter.report(statuses, publishers, "" if segmenter is None else segmenter.device)
 
 
 def main() -> int:

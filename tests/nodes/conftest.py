@@ -14,6 +14,10 @@ import pytest
 
 HERE = Path(__file__).parent
 NODE = "/segmentation_node"
+PATIENCE = 90.0
+"""Seconds that a busy machine gets to start a node and to make it known."""
+FAREWELL = 15.0
+"""Seconds that nodes get to end by themselves."""
 
 
 class NodeProcess:
@@ -39,6 +43,28 @@ class NodeProcess:
             self.process.kill()
             self.process.wait(10)
 
+    def ends_by(self, end: float) -> bool:
+        """Whether it is gone at this time.monotonic()."""
+        try:
+            self.process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+def stop_all(nodes) -> None:
+    """Interrupt nodes, and kill those that stay.
+
+    What a killed one leaves in /dev/shm may make the next participant deaf to some of the others.
+    """
+    living = [node for node in nodes if node.process.poll() is None]
+    for node in living:
+        node.process.send_signal(signal.SIGINT)
+    end = time.monotonic() + FAREWELL
+    for node in living:
+        if not node.ends_by(end):
+            node.kill()
+
 
 class Client:
     """Publishes clouds, collects what comes back, calls services."""
@@ -54,6 +80,7 @@ class Client:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.got = {}
+        self._clients = {}
 
     def close(self):
         self.executor.shutdown()
@@ -82,41 +109,111 @@ class Client:
 
     def until(self, condition, timeout=15.0):
         """Spin until the condition holds; fail the test if it never does."""
-        end = time.monotonic() + timeout
+        assert self.within(timeout, condition), f"still not true after {timeout} s"
+
+    def within(self, seconds, condition):
+        """Spin until the condition holds, at most so long; whether it does."""
+        end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, f"still not true after {timeout} s"
+            if time.monotonic() > end:
+                return False
             self.executor.spin_once(timeout_sec=0.02)
+        return True
+
+    # A writer may learn of a reader later than the reader learns of the writer, and what was sent
+    # before is lost by right. Nothing that either side can ask tells when both know of each other:
+    # only what arrives does.
+
+    def until_heard(self, publish, *topics, pause=0.2, timeout=PATIENCE):
+        """Publish again and again until each of the topics has something new; how often it took."""
+        before, times = {topic: len(self.got[topic]) for topic in topics}, 0
+        end = time.monotonic() + timeout
+
+        def heard():
+            return all(len(self.got[topic]) > before[topic] for topic in topics)
+
+        while not heard():
+            assert time.monotonic() < end, f"nothing new on all of {topics} in {timeout} s"
+            publish()
+            times += 1
+            self.within(pause, heard)
+        return times
+
+    def until_answered(
+        self, publish, *topics, pause=1.0, timeout=PATIENCE, stamp_of=lambda m: m.header.stamp
+    ):
+        """Publish until one and the same cloud is answered on all topics; how many were.
+
+        ``publish`` returns the stamp of what it sent. Answers come in the order of their clouds, so
+        none is on its way any more; those that came are forgotten.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            assert time.monotonic() < end, f"no answer on all of {topics} in {timeout} s"
+            stamp = publish()
+            if self.within(
+                pause,
+                lambda stamp=stamp: all(
+                    any(stamp_of(m) == stamp for m in self.got[topic]) for topic in topics
+                ),
+            ):
+                break
+        answered = len(self.got[topics[0]])
+        for topic in topics:
+            self.got[topic].clear()
+        return answered
+
+    def probe(self, publisher):
+        """For ``until_answered``: publishes a small cloud."""
+
+        def publish():
+            cloud = make_cloud(10)
+            publisher.publish(cloud)
+            return cloud.header.stamp
+
+        return publish
 
     def call(self, kind, service, timeout=15.0, **fields):
-        client = self.node.create_client(kind, service)
-        try:
-            # A server may see a new client later than the client sees the server, and then its
-            # answer is lost: give it a moment, and ask again where asking changes nothing.
-            reads = kind.__name__.startswith("Get")
-            for _ in range(3 if reads else 1):
-                assert client.wait_for_service(timeout), f"no service {service}"
-                self.spin(0.02 if reads else 0.2)
-                future = client.call_async(kind.Request(**fields))
-                self.executor.spin_until_future_complete(future, timeout / (3 if reads else 1))
-                if future.done():
-                    return future.result()
-            raise AssertionError(f"{service} did not answer within {timeout} s")
-        finally:
-            self.node.destroy_client(client)
+        """Ask a service; where no answer comes, again: what is asked may be asked twice."""
+        for _ in range(3):
+            if (answer := self._ask(kind, service, timeout / 3, fields)) is not None:
+                return answer
+        raise AssertionError(f"{service} did not answer within {timeout} s")
 
-    def change_state(self, label, node=NODE):
-        """Lifecycle transition: configure, activate, active_shutdown …; True on success."""
+    def _ask(self, kind, service, timeout, fields):
+        """The answer; None where it does not come: the server may know us later than we know it."""
+        client = self._clients.get(service)
+        if client is None:
+            client = self._clients[service] = self.node.create_client(kind, service)
+        if not client.wait_for_service(3 * timeout):
+            raise AssertionError(f"no service {service}")
+        self.spin(0.02)
+        future = client.call_async(kind.Request(**fields))
+        self.executor.spin_until_future_complete(future, timeout)
+        return future.result() if future.done() else None
+
+    def change_state(self, label, node=NODE, timeout=45.0):
+        """Lifecycle transition: configure, activate, active_shutdown …; True on success.
+
+        Where the answer is lost the state tells whether the question was heard.
+        """
         from lifecycle_msgs.msg import Transition
         from lifecycle_msgs.srv import ChangeState
 
-        number = getattr(Transition, f"TRANSITION_{label.upper()}")
-        answer = self.call(ChangeState, f"{node}/change_state", transition=Transition(id=number))
-        return answer.success
+        transition = Transition(id=getattr(Transition, f"TRANSITION_{label.upper()}"))
+        service, before = f"{node}/change_state", self.state(node, timeout)
+        for _ in range(3):
+            answer = self._ask(ChangeState, service, timeout / 3, {"transition": transition})
+            if answer is not None:
+                return answer.success
+            if self.state(node, timeout) != before:
+                return True
+        raise AssertionError(f"{service} did not answer within {timeout} s")
 
-    def state(self, node=NODE):
+    def state(self, node=NODE, timeout=15.0):
         from lifecycle_msgs.srv import GetState
 
-        return self.call(GetState, f"{node}/get_state").current_state.label
+        return self.call(GetState, f"{node}/get_state", timeout).current_state.label
 
     def set_parameters(self, node=NODE, **values):
         """Set as one set; dots are written as two underscores. Returns (successful, reason)."""
@@ -194,6 +291,6 @@ def start_node(tmp_path):
         return node
 
     yield start
+    stop_all(started)
     for node in started:
-        node.kill()
         print(node.log.read_text(), end="")  # shown with a test that failed

@@ -246,7 +246,7 @@ def test_empty_arguments_leave_the_parameter_file_alone(start):
 
 
 def test_remaps_name_topics_of_the_node(start):
-    source = (ROOT / "pointdistill_ros/nodes/segmentation_node.py").read_text()
+    source = (ROOT / "pointdistill_ros/nodes/intake.py").read_text()
     _, actions = start(input_topic="/velodyne_points", namespace="front")
     node = node_of(actions)
     assert node["remappings"] == [("points", "/velodyne_points")]

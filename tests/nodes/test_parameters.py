@@ -33,6 +33,7 @@ LIVE = {
     "diagnostics.warn_age",
     "diagnostics.error_age",
     "diagnostics.warn_dropped",
+    "diagnostics.log_period",
 }
 
 

@@ -12,6 +12,8 @@ from pointdistill_ros.io.pointcloud2 import decode
 pytestmark = pytest.mark.ros
 NODE = "/segmentation_node"
 LABELS, STATS, INFO = f"{NODE}/labeled_points", f"{NODE}/stats", f"{NODE}/class_info"
+AGELESS = ("--ros-args", "-p", "input.max_age:=0.0")
+"""On a busy machine a cloud may wait for long."""
 
 
 @pytest.fixture
@@ -34,11 +36,24 @@ def bench(client, msg):
 
 
 def ready(bench):
-    """Wait until the node is active and knows the publisher, and we know the node's."""
-    bench.until(lambda: values(bench, "input").get("publishers") == "1")
+    """Wait until clouds come back with labels and figures; what was counted by then."""
+    bench.until(lambda: values(bench, "input").get("publishers") == "1", timeout=60)
     bench.until(lambda: bench.points.get_subscription_count() and bench.got[INFO])
-    bench.until(lambda: bench.node.count_publishers(STATS))
-    bench.spin(0.1)
+    last = []
+
+    def stamp_of(message):
+        last[:] = [message]
+        return message.header.stamp
+
+    # the figures come last of what a cloud is answered with
+    bench.until_answered(bench.probe(bench.points), LABELS, STATS, stamp_of=stamp_of)
+    return counts(last[0])
+
+
+def counts(stats, before=(0, 0, 0)):
+    """Clouds received, processed and dropped, less those before."""
+    now = stats.received, stats.processed, stats.dropped
+    return tuple(new - old for new, old in zip(now, before, strict=True))
 
 
 def status(bench, part):
@@ -70,8 +85,8 @@ def above_or_below(cloud):
 def test_labels_arrive_with_the_inputs_header_shape_and_count(
     bench, start_node, cloud, points, height
 ):
-    start_node()
-    ready(bench)
+    start_node(*AGELESS)
+    before = ready(bench)
     sent = cloud(points, height=height, frame="roof/lidar", stamp=(1_600_000_000, 123_456_789))
     bench.points.publish(sent)
     bench.until(lambda: bench.got[LABELS] and bench.got[STATS])
@@ -82,14 +97,14 @@ def test_labels_arrive_with_the_inputs_header_shape_and_count(
     assert len(labelled.data) == points * labelled.point_step == points * 24
     np.testing.assert_array_equal(class_ids(labelled), above_or_below(sent))
     assert (stats.points, stats.valid_points, stats.voxels) == (points, points, 7)
-    assert (stats.received, stats.processed, stats.dropped) == (1, 1, 0)
+    assert counts(stats, before) == (1, 1, 0)
     assert 0 <= stats.age_ms < 5000, "stamps of 2020 must count from the reception"
 
 
 def test_points_without_return_are_unlabelled_and_the_statistics_leave_them_out(
     bench, start_node, cloud
 ):
-    start_node()
+    start_node(*AGELESS)
     ready(bench)
     sent = cloud(400)
     np.frombuffer(sent.data, np.float32).reshape(400, 4)[::4, 1] = np.nan
@@ -111,10 +126,10 @@ def test_overload_drops_old_clouds_and_counts_them_exactly(bench, start_node, cl
     """40 clouds at 40 Hz into a network of 10 Hz, reliable so that DDS itself loses none."""
     start_node(
         *("--ros-args", "-p", "input.reliability:=reliable", "-p", "input.depth:=40"),
-        *("-p", "input.max_age:=0.0"),  # on a busy machine a cloud may wait for long
+        *("-p", "input.max_age:=0.0"),
         FAKE_MILLISECONDS="100",
     )
-    ready(bench)
+    before = ready(bench)
     sent = []
     for number in range(40):
         sent.append(cloud(100 + number))
@@ -123,8 +138,9 @@ def test_overload_drops_old_clouds_and_counts_them_exactly(bench, start_node, cl
     last = sent[-1].header.stamp
     bench.until(lambda: bench.got[STATS] and bench.got[STATS][-1].header.stamp == last)
     stats = bench.got[STATS]
-    assert (stats[-1].received, stats[-1].received - stats[-1].processed) == (40, stats[-1].dropped)
-    assert stats[-1].processed == len(stats) == len(bench.got[LABELS])
+    received, processed, dropped = counts(stats[-1], before)
+    assert (received, received - processed) == (40, dropped)
+    assert processed == len(stats) == len(bench.got[LABELS])
     assert 5 <= len(stats) <= 25
     for one in stats:
         assert one.received - one.processed - one.dropped in (0, 1)
@@ -138,21 +154,21 @@ def test_overload_drops_old_clouds_and_counts_them_exactly(bench, start_node, cl
 
 
 def test_stale_clouds_are_dropped_and_counted(bench, start_node, cloud):
-    start_node()
-    ready(bench)
-    old = divmod(time.time_ns() - 2_000_000_000, 1_000_000_000)
+    start_node("--ros-args", "-p", "input.max_age:=4.0")
+    before = ready(bench)
+    old = divmod(time.time_ns() - 8_000_000_000, 1_000_000_000)
     bench.points.publish(cloud(100, stamp=old))
     bench.spin(0.2)
     bench.points.publish(cloud(200))
     bench.until(lambda: bench.got[STATS])
     (stats,) = bench.got[STATS]
-    assert (stats.points, stats.received, stats.processed, stats.dropped) == (200, 2, 1, 1)
+    assert (stats.points, *counts(stats, before)) == (200, 2, 1, 1)
 
 
 def test_a_bad_cloud_is_reported_and_the_next_good_one_works(bench, start_node, cloud):
     # on a busy machine a second passes between two clouds, and silence would outrank a bad cloud
-    start_node("--ros-args", "-p", "diagnostics.silent_after:=3600.0")
-    ready(bench)
+    start_node(*AGELESS, "-p", "diagnostics.silent_after:=3600.0")
+    before = ready(bench)
     bad = cloud(100)
     bad.fields = [field for field in bad.fields if field.name != "z"]
     bench.points.publish(bad)
@@ -166,12 +182,32 @@ def test_a_bad_cloud_is_reported_and_the_next_good_one_works(bench, start_node, 
     bench.points.publish(cloud(50))
     bench.until(lambda: bench.got[STATS])
     (stats,) = bench.got[STATS]
-    assert (stats.points, stats.received, stats.processed, stats.dropped) == (50, 3, 1, 2)
+    assert (stats.points, *counts(stats, before)) == (50, 3, 1, 2)
     bench.until(lambda: values(bench, "timing")["dropped: invalid"] == "2")
 
 
+def test_how_often_bad_clouds_are_logged_changes_live(bench, start_node, cloud):
+    node = start_node(*AGELESS, "-p", "diagnostics.log_period:=3600.0")
+    ready(bench)
+    bad = cloud(100)
+    bad.fields = [field for field in bad.fields if field.name != "z"]
+
+    def refuse(count):
+        before = int(values(bench, "timing")["dropped: invalid"])
+        for number in range(before + 1, before + 1 + count):
+            bench.points.publish(bad)
+            bench.until(lambda n=number: values(bench, "timing")["dropped: invalid"] == str(n))
+        return node.log.read_text().count("bad cloud: ")
+
+    assert refuse(3) == 1
+    assert bench.set_parameters(diagnostics__log_period=0.0) == (True, "")
+    assert refuse(3) == 4
+    assert bench.set_parameters(diagnostics__log_period=3600.0) == (True, "")
+    assert refuse(2) == 4
+
+
 def test_intensities_of_another_scale_are_diagnosed(bench, start_node, cloud):
-    start_node("--ros-args", "-p", "input.intensity_scale:=none")
+    start_node(*AGELESS, "-p", "input.intensity_scale:=none")
     ready(bench)
     sent = cloud(200)
     np.frombuffer(sent.data, np.float32).reshape(200, 4)[:, 3] *= 1000
@@ -195,15 +231,14 @@ def test_class_info_reaches_late_subscribers(bench, start_node, fake_segmenter, 
 def test_visualization_is_made_only_when_someone_looks(bench, start_node, cloud, fake_segmenter):
     from sensor_msgs.msg import PointCloud2
 
-    start_node()
-    ready(bench)
-    bench.listen(PointCloud2, f"{NODE}/visualization")
-    bench.until(lambda: bench.node.count_publishers(f"{NODE}/visualization"))
-    bench.spin(0.3)
+    coloured_topic = f"{NODE}/visualization"
+    bench.listen(PointCloud2, coloured_topic)
+    start_node(*AGELESS)
+    bench.until_answered(bench.probe(bench.points), coloured_topic)
     sent = cloud(100)
     bench.points.publish(sent)
-    bench.until(lambda: bench.got[f"{NODE}/visualization"])
-    (coloured,) = bench.got[f"{NODE}/visualization"]
+    bench.until(lambda: bench.got[coloured_topic])
+    (coloured,) = bench.got[coloured_topic]
     assert coloured.header == sent.header
     assert [field.name for field in coloured.fields] == ["x", "y", "z", "rgb"]
     bits = np.frombuffer(coloured.data, np.uint32).reshape(-1, 4)[:, 3]
@@ -231,6 +266,8 @@ def test_parameters_change_live_and_bad_sets_are_refused_whole(bench, start_node
         ({"model__max_latency_ms": float("nan")}, "out of range"),
         ({"model__max_latency_ms": 50.0}, "engine 'fake' cannot shed load"),
         ({"input__depth": 3}, "read-only"),
+        ({"diagnostics__log_period": -1.0}, "out of range"),
+        ({"diagnostics__log_period": 0.0, "diagnostics__warn_age": 9.0}, "below warn_age (9)"),
     ]
     for changes, reason in refused:
         successful, text = bench.set_parameters(**changes)
@@ -250,11 +287,7 @@ def test_names_can_be_remapped_and_namespaced(bench, start_node, cloud):
     )
     bench.listen(PointCloud2, "/front/teacher/labeled_points")
     points = bench.publisher("/velodyne_points")
-    bench.until(lambda: values(bench, "input").get("publishers") == "1")
-    bench.until(lambda: bench.node.count_publishers("/front/teacher/labeled_points"))
-    bench.spin(0.1)
-    points.publish(cloud(10))
-    bench.until(lambda: bench.got["/front/teacher/labeled_points"])
+    bench.until_heard(lambda: points.publish(cloud(10)), "/front/teacher/labeled_points")
     bench.until(lambda: bench.got["/diagnostics"])
     names = {s.name for s in bench.got["/diagnostics"][-1].status}
     assert names == {f"front/teacher: {part}" for part in ("model", "input", "timing")}
