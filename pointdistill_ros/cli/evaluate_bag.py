@@ -20,14 +20,18 @@ from pointdistill_ros.cli.options import (
     IntensityScaleName,
     MinPoints,
     Precision,
+    Ray,
     TargetFrame,
     Threads,
     Topic,
     ZeroIsNoReturn,
     ZOffset,
 )
+from pointdistill_ros.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pointdistill_ros.evaluation.bags.result import BagEvaluation
     from pointdistill_ros.segmenter import Segmenter
 
@@ -35,9 +39,14 @@ _WIDTH = 132
 
 
 def evaluate_bag(
-    bag: Annotated[
-        Path,
-        typer.Argument(help="Bag: .mcap, .db3, ROS 1 .bag, or a folder with metadata.yaml."),
+    bags: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BAG",
+            help="Bag: .mcap, .db3, ROS 1 .bag, or a folder with metadata.yaml. With --ray: bags, "
+            "or folders of them.",
+            show_default=False,
+        ),
     ],
     output: Annotated[
         Path,
@@ -80,8 +89,14 @@ def evaluate_bag(
         ),
     ] = "auto",
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes. Latencies mean little with several.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes; default: 1, with --ray as many as the cluster has room for. "
+            "Latencies mean little with several.",
+            show_default=False,
+        ),
+    ] = None,
     min_points: MinPoints = 100,
     rerun: Annotated[
         bool,
@@ -101,6 +116,7 @@ def evaluate_bag(
     engine: Engine = "auto",
     precision: Precision = "float32",
     threads: Threads = None,
+    ray: Ray = None,
 ) -> None:
     """Every frame of a bag: student beside teacher and true labels, stability, latency.
 
@@ -121,7 +137,7 @@ def evaluate_bag(
         label_set=label_set,
         topic=topic,
         poses=poses,
-        workers=workers,
+        workers=1 if ray is not None else workers or 1,
         min_points=min_points,
         rerun=rerun,
         keep_going=keep_going,
@@ -135,21 +151,27 @@ def evaluate_bag(
         threads=threads,
         command=shlex.join(["pointdistill", *sys.argv[1:]]),
     )
+    if ray is not None:
+        from pointdistill_ros.cli.over_ray.evaluate import bags_table, evaluate_over_ray
+        from pointdistill_ros.cli.over_ray.jobs import conclude
+
+        outcomes = evaluate_over_ray(ray, bags, output, options, workers)
+        _console().print(bags_table(outcomes))
+        conclude(outcomes)
+        return
+    if len(bags) > 1:
+        raise InputError(f"{len(bags)} bags; expected one, or --ray local to take several")
     with progress() as bar:
-        evaluation = evaluate_one(bag, output, options, load_network, bar)
+        evaluation = evaluate_one(bags[0], output, options, load_network, bar)
     _print(evaluation, output)
 
 
 def _print(evaluation: BagEvaluation, output: Path) -> None:
     """Tables and where the report is. Exits with 1 where frames are missing."""
-    from rich.console import Console
-
     from pointdistill_ros.cli.bag_evaluation import missing
     from pointdistill_ros.evaluation.bags.tables import tables
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = _console()
     for table in tables(evaluation):
         console.print(table)
     console.print(f"report: {output / 'report.html'}", highlight=False)
@@ -158,6 +180,14 @@ def _print(evaluation: BagEvaluation, output: Path) -> None:
         print(f"skipped: {line}", file=sys.stderr)
     if lines:
         raise typer.Exit(1)
+
+
+def _console() -> Console:
+    """A terminal, or a file that is wide enough."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
 
 
 def load_network(

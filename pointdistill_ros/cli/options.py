@@ -99,3 +99,13 @@ ZOffset = Annotated[
         "value.",
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Share the inputs among the nodes of a Ray cluster (an extra): local, auto or "
+        "HOST:PORT. Every input gets an output of its own below --out; folders are searched.",
+        show_default=False,
+    ),
+]

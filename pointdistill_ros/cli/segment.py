@@ -18,12 +18,14 @@ from pointdistill_ros.cli.options import (
     IntensityScale,
     IntensityScaleName,
     Precision,
+    Ray,
     Threads,
     Topic,
     Weights,
     ZeroIsNoReturn,
     ZOffset,
 )
+from pointdistill_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from pointdistill_ros.cli.scan_labelling import Summary
@@ -89,6 +91,15 @@ def segment(
         bool,
         typer.Option("--keep-going", help="Skip what cannot be read, list it, exit with 1."),
     ] = False,
+    ray: Ray = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --ray: processes; default: as many as the cluster has room for.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Label every point of scans, folders and bags.
 
@@ -109,6 +120,23 @@ def segment(
         pictures=pictures,
         keep_going=keep_going,
     )
+    if ray is not None:
+        from pointdistill_ros.cli.over_ray.jobs import conclude
+        from pointdistill_ros.cli.over_ray.segment import segment_over_ray
+
+        network = {
+            "weights": model,
+            "device": device,
+            "engine": engine,
+            "precision": precision,
+            "threads": threads,
+        }
+        summary, outcomes = segment_over_ray(ray, inputs, output, options, network, workers)
+        _print(summary, output)
+        conclude(outcomes)
+        return
+    if workers is not None:
+        raise ConfigError("--workers goes with --ray")
     with progress() as bar:
         summary = label_inputs(
             inputs,
