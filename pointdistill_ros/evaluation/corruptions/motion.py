@@ -20,7 +20,7 @@ PERIOD = 0.1
 """Of a turn, s."""
 YAW_PER_SPEED = 0.5
 """Degrees per second of yaw rate for each m/s."""
-SHAKE_DEGREES, SHAKE_METRES = 0.015, 0.0015
+SHAKE_DEGREES, SHAKE_METRES = 0.04, 0.004
 """Amplitude of pitch and roll, and of heave, for each m/s."""
 SHAKE_HZ = (12.0, 60.0)
 """Body and mount of a car on a rough road."""
@@ -38,7 +38,7 @@ def motion_blur(
     x, y, z = scan.xyz.astype(np.float64).T
     with np.errstate(invalid="ignore"):
         # world → sensor at time t: shift back, turn back; small angles for the shaking
-        x, y, z = x - grade * time, y, z - heave
+        x, z = x - grade * time, z - heave
         x, y = np.cos(yaw) * x + np.sin(yaw) * y, np.cos(yaw) * y - np.sin(yaw) * x
         x, z = np.cos(pitch) * x - np.sin(pitch) * z, np.cos(pitch) * z + np.sin(pitch) * x
         y, z = np.cos(roll) * y + np.sin(roll) * z, np.cos(roll) * z - np.sin(roll) * y
@@ -49,11 +49,11 @@ def motion_blur(
 def sweep_time(scan: LidarScan) -> NDArray[np.float64]:
     """[N] seconds from the middle of the turn: as recorded, else by direction, clockwise."""
     if scan.time is not None and len(scan):
-        time = np.nan_to_num(scan.time.astype(np.float64))
-        return time - (time.min() + time.max()) / 2
+        time: NDArray[np.float64] = np.nan_to_num(scan.time.astype(np.float64))
+        return np.asarray(time - (time.min() + time.max()) / 2)
     with np.errstate(invalid="ignore"):
         turn = np.arctan2(scan.xyz[:, 1], scan.xyz[:, 0]).astype(np.float64)
-    return np.nan_to_num(-turn) / (2 * np.pi) * PERIOD
+    return np.asarray(np.nan_to_num(-turn) / (2 * np.pi) * PERIOD)
 
 
 def _shake(time: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

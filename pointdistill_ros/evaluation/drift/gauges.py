@@ -23,13 +23,17 @@ from pointdistill_ros.segmentation import Segmentation
 
 RANGE_EDGES = (0.0, 3.0, 6.0, 12.0, 25.0, 50.0, np.inf)
 """Metres."""
+ROUND_ABOUT = 3.0
+"""Metres within which clear air and solid things differ: these fill a few directions, drops all."""
 INTENSITY_EDGES = (-np.inf, 0.05, 0.15, 0.25, 0.35, 0.5, np.inf)
-CELL, REACH, LAYERS = 0.5, 24.0, 24
-"""Cells in which points are looked at for company: edge, half width of the square, layers, m."""
-FLOOR = -6.0
-"""Lower end of the layers, m."""
+CELLS = {"close": (0.1, 4.0), "near": (0.25, 12.0), "far": (0.5, 24.0)}
+"""Cells in which points are looked at for company: edge and half width of the square, m."""
+FLOOR, CEILING = -6.0, 6.0
+"""Heights between which they are, m."""
 NEAR = 12.0
 """What counts as near, m."""
+LEAST = 100
+"""Points without which a share says nothing."""
 SECTOR_DEGREES, BEAM_DEGREES = 5.0, 0.4
 BEAMS = (-30.0, 20.0)
 """Elevations that are looked at, degrees."""
@@ -48,15 +52,17 @@ class Gauge:
 GAUGES: Mapping[str, Gauge] = {
     "points": Gauge("number of points", 0.03),
     **{f"range {i}": Gauge("ranges", 0.05) for i in range(len(RANGE_EDGES) - 1)},
+    "round about": Gauge("returns close to the sensor", 0.1),
     **{f"intensity {i}": Gauge("intensity", 0.05) for i in range(len(INTENSITY_EDGES) - 1)},
     "intensity mean": Gauge("intensity", 0.03),
-    "alone near": Gauge("scattered points", 0.1),
-    "alone far": Gauge("scattered points", 0.05),
-    "cells": Gauge("density", 0.03),
+    **{f"alone {where}": Gauge("scattered points", 0.05) for where in CELLS},
+    **{f"cells {where}": Gauge("density", 0.03) for where in CELLS},
     "ground height": Gauge("height of the sensor", 0.03),
     "ground pitch": Gauge("tilt of the sensor", 0.3),
     "ground roll": Gauge("tilt of the sensor", 0.3),
     "ground roughness": Gauge("ground", 0.05),
+    "ground ripples": Gauge("ground", 0.1),
+    "ground waves": Gauge("ground", 0.1),
     "ground share": Gauge("ground", 0.03),
     "dark sectors": Gauge("directions", 0.1),
     "darkest sector": Gauge("directions", 0.1),
@@ -76,13 +82,14 @@ def read_gauges(scan: LidarScan, result: Segmentation) -> NDArray[np.float64]:
     values["points"] = float(np.log(len(xyz) + 100.0))
     if len(xyz):
         distance = np.sqrt(np.einsum("ij,ij->i", xyz, xyz))
-        values |= _histogram("range", distance, RANGE_EDGES, 1e-3)
+        values |= _histogram("range", distance, RANGE_EDGES, 0.03)
         if scan.intensity is not None:
             values |= _brightness(scan.intensity[valid])
-        values |= _company(xyz, distance)
+        values |= _company(xyz)
         values |= _ground(xyz)
         values |= _directions(xyz, distance)
-        values |= _certainty(result, valid, distance)
+        if result.degradation == "none":  # a thinned cloud makes other networks of it
+            values |= _certainty(result, valid, distance)
     return np.array(list(values.values()))
 
 
@@ -104,29 +111,25 @@ def _brightness(intensity: NDArray[np.float32]) -> dict[str, float]:
     return {**found, "intensity mean": float(np.log(mean + 0.01))}
 
 
-def _company(xyz: NDArray[np.float32], distance: NDArray[np.float32]) -> dict[str, float]:
-    """Points that are alone in their cell, and cells per point."""
-    close = (np.abs(xyz[:, :2]) < REACH).all(axis=1)
-    close &= (xyz[:, 2] >= FLOOR) & (xyz[:, 2] < FLOOR + LAYERS * CELL)
-    xyz, distance = xyz[close], distance[close]
-    if not len(xyz):
-        return {}
-    side = int(2 * REACH / CELL)
-    cell = ((xyz - np.float32([-REACH, -REACH, FLOOR])) * np.float32(1 / CELL)).astype(np.int32)
-    np.minimum(cell, np.array([side - 1, side - 1, LAYERS - 1], np.int32), out=cell)
-    code = (cell[:, 2] * side + cell[:, 1]) * side + cell[:, 0]
-    counts = np.bincount(code, minlength=side * side * LAYERS)
-    alone, near = counts[code] == 1, distance < NEAR
-    return {
-        "alone near": _share(alone[near], 1e-3),
-        "alone far": _share(alone[~near], 1e-2),
-        "cells": float(np.log(np.count_nonzero(counts) / len(xyz))),
-    }
-
-
-def _share(flags: NDArray[np.bool_], least: float) -> float:
-    """Logarithm of the share of True; NaN of too few to tell."""
-    return float(np.log(flags.mean() + least)) if len(flags) >= 100 else float("nan")
+def _company(xyz: NDArray[np.float32]) -> dict[str, float]:
+    """Points that are alone in their cell, and cells per point, square around square."""
+    found: dict[str, float] = {}
+    level = (xyz[:, 2] >= FLOOR) & (xyz[:, 2] < CEILING)
+    reach = np.maximum(np.abs(xyz[:, 0]), np.abs(xyz[:, 1]))
+    inner = 0.0
+    for where, (edge, outer) in CELLS.items():
+        chosen = xyz[level & (reach >= inner) & (reach < outer)]
+        inner = outer
+        side, layers = round(2 * outer / edge), round((CEILING - FLOOR) / edge)
+        corner = np.array([-outer, -outer, FLOOR], np.float32)
+        cell = ((chosen - corner) * np.float32(1 / edge)).astype(np.int32)
+        np.minimum(cell, np.array([side - 1, side - 1, layers - 1], np.int32), out=cell)
+        code = (cell[:, 2] * side + cell[:, 1]) * side + cell[:, 0]
+        counts = np.bincount(code, minlength=side * side * layers)
+        found[f"alone {where}"] = float(np.log((counts == 1).sum() / len(xyz) + 1e-3))
+        if len(chosen) >= LEAST:
+            found[f"cells {where}"] = float(np.log(np.count_nonzero(counts) / len(chosen)))
+    return found
 
 
 def _ground(xyz: NDArray[np.float32]) -> dict[str, float]:
@@ -138,6 +141,8 @@ def _ground(xyz: NDArray[np.float32]) -> dict[str, float]:
         "ground pitch": ground.pitch,
         "ground roll": ground.roll,
         "ground roughness": float(np.log(ground.roughness + 0.01)),
+        "ground ripples": float(np.log(ground.waves[0] + 0.005)),
+        "ground waves": float(np.log(ground.waves[1] + 0.005)),
         "ground share": float(np.log(ground.share + 0.01)),
     }
 
@@ -148,6 +153,7 @@ def _directions(xyz: NDArray[np.float32], distance: NDArray[np.float32]) -> dict
     turn = np.arctan2(xyz[:, 1], xyz[:, 0])
     sector = ((turn * np.float32(1 / (2 * np.pi)) + np.float32(0.5)) * sectors).astype(np.int32)
     counts = np.bincount(sector % sectors, minlength=sectors) / len(xyz) * sectors
+    close = np.bincount(sector[distance < ROUND_ABOUT] % sectors, minlength=sectors)
     wide = (counts + np.roll(counts, 1) + np.roll(counts, 2)) / 3
     lowest, highest = BEAMS
     elevation = np.degrees(np.arcsin(np.clip(xyz[:, 2] / np.maximum(distance, 1e-6), -1, 1)))
@@ -155,6 +161,7 @@ def _directions(xyz: NDArray[np.float32], distance: NDArray[np.float32]) -> dict
     bins = np.bincount(beam.astype(np.int32), minlength=round((highest - lowest) / BEAM_DEGREES))
     steps = np.abs(np.diff(np.log(bins / len(xyz) + 1e-3)))
     return {
+        "round about": float(np.log((close > 1).mean() + 0.1)),
         "dark sectors": float(np.log((counts < 0.2).mean() + 0.02)),
         "darkest sector": float(np.log(wide.min() + 0.02)),
         "beams": float(np.log(steps.mean() + 0.01)),
@@ -173,6 +180,6 @@ def _certainty(
         "entropy": float(np.log(entropy.mean(dtype=np.float64) + 0.01)),
         "doubt": float(np.log((result.probability[valid][labelled] < 0.5).mean() + 0.01)),
     }
-    if near.sum() >= 100:
+    if near.sum() >= LEAST:
         found["entropy near"] = float(np.log(entropy[near].mean(dtype=np.float64) + 0.01))
     return found
