@@ -79,17 +79,21 @@ def frames_of_paths(paths: Sequence[Path], match: str, every: int, drive: bool) 
     ]
 
 
-def frames_of_dataset(name: str, root: Path, split: str, every: int) -> list[Frame]:
+def frames_of_dataset(
+    name: str, root: Path, split: str, sequences: Sequence[str] | None, every: int
+) -> list[Frame]:
     """Scans of a labelled data set, a place per drive. Raises InputError, ConfigError."""
     from pointdistill_ros.datasets.open import open_in_convention
 
-    scans = open_in_convention(name, root, split)
+    scans = open_in_convention(name, root, split, sequences)
+
+    named = " ".join([name, split, *(sequences or ())])
 
     def loader(i: int) -> Callable[[], LidarScan]:
         return lambda: scans[i][0]
 
     return [
-        Frame(f"{name} {split} {i}", f"{name} {scans.sequences[i]}", loader(i))
+        Frame(f"{named} {i}", f"{name} {scans.sequences[i]}", loader(i))
         for i in range(0, len(scans), every)
     ]
 
@@ -115,7 +119,9 @@ def run(args: argparse.Namespace) -> None:
     segmenter = Segmenter.load(args.weights, engine=args.engine, threads=args.threads)
     frames = frames_of_paths(args.data, args.match, args.every, args.one_drive)
     if args.dataset:
-        frames += frames_of_dataset(args.dataset, args.root, args.split, args.dataset_every)
+        frames += frames_of_dataset(
+            args.dataset, args.root, args.split, args.sequences, args.dataset_every
+        )
     if not frames:
         raise ConfigError("nothing to calibrate on: name scans by --data or --dataset")
     known = KnownFrames(args.frames, segmenter.weights_sha256)
@@ -150,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset", help="a labelled data set, too: semantic-kitti …")
     add("--root", type=Path, help="its root folder")
     add("--split", default="train", help="its split")
+    add("--sequences", nargs="+", help="only these of its drives")
     add("--dataset-every", type=int, default=1, help="only every n-th of its scans")
     add("--false-alarms", type=float, default=1 / 500, help="share of places above the limit")
     add("--describe", default="", help="where the scans come from, kept in the file")

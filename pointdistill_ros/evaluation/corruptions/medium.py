@@ -29,6 +29,8 @@ THRESHOLD = 0.1 / 50.0**2
 """Least power that returns: a target of 10 % reflectivity at 50 m, 1/m²."""
 LEAST_REFLECTIVITY, UNKNOWN_REFLECTIVITY = 0.02, 0.2
 """Of surfaces: darker ones are taken as this dark; of scans without intensity."""
+BEYOND = 1e6
+"""Where nothing is seen of anything, m."""
 NEAREST = 1.0
 """No return from closer than this, m."""
 
@@ -58,7 +60,7 @@ def through_medium(
     """
     distance = distances(scan)
     known = np.isfinite(distance) & (distance > 0)
-    far = np.where(known, distance, np.inf)
+    far = np.where(known, distance, BEYOND)
     reflectivity = np.full(len(scan), UNKNOWN_REFLECTIVITY)
     if scan.intensity is not None:
         given = np.nan_to_num(scan.intensity.astype(np.float64), nan=UNKNOWN_REFLECTIVITY)
@@ -69,7 +71,7 @@ def through_medium(
     seen = clear * reserve * loss >= THRESHOLD
 
     there = np.isfinite(echo_range) & (echo_range < far) & (echo_range >= NEAREST) & known
-    echo = power(echo_reflectivity, np.where(there, echo_range, np.inf), extinction)
+    echo = power(echo_reflectivity, np.where(there, echo_range, BEYOND), extinction)
     phantom = there & (echo >= THRESHOLD) & (~seen | (echo > clear * loss))
 
     if scan.intensity is not None:
