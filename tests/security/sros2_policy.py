@@ -68,14 +68,25 @@ class Profile:
 
 def read_policy(path: Path) -> Profile:
     """The one profile of a policy file; AssertionError where the form is not the schema's."""
+    (profile,) = read_profiles(path)
+    return profile
+
+
+def read_profiles(path: Path) -> list[Profile]:
+    """The nodes of a policy file's one context; AssertionError as above."""
     builder = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
     policy = ET.parse(path, builder).getroot()
     assert policy.tag == "policy"
     assert policy.attrib == {"version": "0.2.0"}
     contexts = _only(policy, "contexts")
     context = _only(contexts, "context")
-    profile = _only(_only(context, "profiles"), "profile")
     assert set(context.attrib) == {"path"}
+    profiles = [child for child in _only(context, "profiles") if child.tag is not ET.Comment]
+    assert {child.tag for child in profiles} == {"profile"}
+    return [_read_profile(context.attrib["path"], profile) for profile in profiles]
+
+
+def _read_profile(context: str, profile: ET.Element) -> Profile:
     assert set(profile.attrib) == {"ns", "node"}
     rules = [rule for rule in profile if rule.tag is not ET.Comment]
     options: dict[str, list[ET.Element]] = {}
@@ -86,9 +97,7 @@ def read_policy(path: Path) -> Profile:
             options[head.removeprefix(_OPTION)] = list(ET.fromstring(f"<x>{text}</x>"))
     for rule in [*rules, *(rule for group in options.values() for rule in group)]:
         _check_rule(rule)
-    return Profile(
-        context.attrib["path"], profile.attrib["node"], profile.attrib["ns"], rules, options
-    )
+    return Profile(context, profile.attrib["node"], profile.attrib["ns"], rules, options)
 
 
 def _only(element: ET.Element, tag: str) -> ET.Element:

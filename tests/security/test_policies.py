@@ -5,30 +5,33 @@ import time
 
 import pytest
 
+from pointdistill_ros.nodes.multi_config import read_lidars
 from pointdistill_ros.resources import config_path
+from tests.conftest import ROOT
 from tests.nodes.conftest import Client
-from tests.security.sros2_policy import Rights, read_policy
+from tests.security.sros2_policy import Rights, read_policy, read_profiles
 
 POLICIES = sorted(config_path("security").glob("*.policy.xml"))
 PATIENCE = 200
 """Seconds for a node to be whole; it imports much, and machines are shared."""
 GLANCE = 3.0
 """Seconds in which an observer hears of what is there."""
+MULTI = "multi_lidar_node"
 COMPARISON = ("-m", "pointdistill_ros.nodes.comparison_node")
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
 def test_form(path):
-    policy = read_policy(path)
-    assert path.name == f"{policy.node}.policy.xml"
-    assert policy.context == f"/pointdistill/{policy.node}"
-    listed = [name.text for rule in policy.rules for name in rule]
-    assert len(listed) == len(set(listed)), "a name stands in two places"
+    program = path.name.removesuffix(".policy.xml")
+    for policy in read_profiles(path):
+        assert policy.context == f"/pointdistill/{program}"
+        assert program == MULTI or policy.node == program
+        listed = [name.text for rule in policy.rules for name in rule]
+        assert len(listed) == len(set(listed)), "a name stands in two places"
 
 
 def test_nobody_may_call_services():
-    for path in POLICIES:
-        policy = read_policy(path)
+    for policy in (policy for path in POLICIES for policy in read_profiles(path)):
         assert policy.rights(*policy.options).names["request"] == set()
 
 
@@ -40,6 +43,20 @@ def test_the_teacher_may_what_the_student_may():
     teacher.node = student.node
     assert teacher.rights(*teacher.options) == student.rights(*student.options)
     assert teacher.rights() == student.rights()
+
+
+def test_each_lidar_of_the_example_may_what_a_lone_node_may():
+    alone = read_policy(config_path("security/segmentation_node.policy.xml"))
+    lidars = read_lidars(str(config_path("nodes/multi_lidar.yaml")))
+    profiles = read_profiles(config_path(f"security/{MULTI}.policy.xml"))
+    assert [(profile.namespace, profile.node) for profile in profiles] == [
+        (lidar.namespace_in(), lidar.node_name) for lidar in lidars
+    ]
+    for lidar, profile in zip(lidars, profiles, strict=True):
+        assert set(profile.options) == set(alone.options)
+        for options in ((), tuple(alone.options)):
+            expected = alone.rights(*options, namespace=lidar.namespace_in(), points=lidar.topic)
+            assert profile.rights(*options) == expected
 
 
 def graph(client, name, namespace) -> Rights:
@@ -124,6 +141,29 @@ def test_the_graph_is_the_policy_with_every_option(start_node, name):
     start(start_node, name, *arguments, "-r", "__ns:=/vehicle")
     allowed = policy.rights(*options, namespace="/vehicle", **renamed)
     compare(policy, allowed, path, namespace="/vehicle")
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("messages_built", "transport")
+def test_the_graph_of_a_process_for_several_lidars_is_its_policy(start_node):
+    path = config_path(f"security/{MULTI}.policy.xml")
+    profiles = read_profiles(path)
+    options = ["use_sim_time", *(["vision_msgs"] if importable("vision_msgs") else [])]
+    start_node(
+        str(config_path("nodes/multi_lidar.yaml")),
+        *("--ros-args", "-p", "use_sim_time:=true"),
+        program=(str(ROOT / "tests/nodes/fake_multi_node.py"),),
+    )
+    for policy in profiles:
+        compare(policy, policy.rights(*options), path, namespace=policy.namespace)
+    observer = Client()
+    try:
+        observer.spin(GLANCE)
+        found = set(observer.node.get_node_names_and_namespaces())
+    finally:
+        observer.close()
+    assert found - {("client", "/")} == {(policy.node, policy.namespace) for policy in profiles}
 
 
 def importable(module):
