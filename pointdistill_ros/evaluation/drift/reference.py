@@ -86,7 +86,7 @@ class DriftReference:
             len(row) != n for row in self.precision
         ):
             raise ConfigError(f"needs {n} numbers per field, one per gauge")
-        numbers = np.concatenate([[*self.centre], [*self.spread], np.ravel(self.precision)])
+        numbers = np.array([*self.centre, *self.spread, *np.ravel(self.precision), self.limit])
         if not np.isfinite(numbers).all() or min(*self.spread, self.limit) <= 0:
             raise ConfigError("spreads and limit must be above 0, everything finite")
 
