@@ -46,8 +46,12 @@ def parser_of(module: str) -> argparse.ArgumentParser:
 
 
 def parse(module: str, words: Sequence[str]) -> argparse.Namespace:
-    """What ``python -m module words`` would run with. Raises ValueError with the refusal."""
+    """What ``python -m module words`` would run with. Raises ValueError with the refusal.
+
+    Options must be written out.
+    """
     parser = parser_of(module)
+    parser.allow_abbrev = False
 
     def refuse(message: str) -> NoReturn:
         raise ValueError(f"{parser.prog}: {message}")

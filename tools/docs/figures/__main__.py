@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw every figure into docs/images/, a few seconds each."""
+"""Draw every figure into docs/images/, and write the numbers of one into docs/concepts.md."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pointdistill_ros.errors import one_line_errors
 from tools.docs.figures.curves import draw_curves
 from tools.docs.figures.node import draw_node
 from tools.docs.figures.pyramid import draw_pyramid
+from tools.docs.figures.stage_table import write_stage_table
 
 IMAGES = Path(__file__).resolve().parents[3] / "docs" / "images"
 FIGURES = {
@@ -29,6 +30,8 @@ def main() -> None:
         if options.only in (None, name):
             draw(options.out / name)
             print(options.out / name)
+    if options.out == IMAGES:
+        write_stage_table()
 
 
 if __name__ == "__main__":
