@@ -115,4 +115,5 @@ def _still(edge: Edge) -> bool:
     turned = np.minimum(  # q and -q are one rotation
         *(np.abs(turns - sign * turns[0]).max(axis=1) for sign in (1, -1))
     )
-    return max(turned.max(), np.abs(poses.positions - poses.positions[0]).max()) < _STILL
+    moved = np.abs(poses.positions - poses.positions[0])
+    return bool(max(turned.max(), moved.max()) < _STILL)
