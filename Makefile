@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check test-all bench native sanitize soak fuzz msgs ws clean
+.PHONY: help install demo test check test-all docs bench native sanitize soak fuzz msgs ws clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,12 @@ check: install ## formatting, lint, types, who imports whom, then the tests
 test-all: install ## all tests, those that take minutes included
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n 2 -m "not ros"
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "ros"
+
+docs: install ## the site, into build/site; pages and pictures that are written by programs first
+	@$(BIN)/python -c "import mkdocs, material" 2>/dev/null || $(PIP) mkdocs==1.6.1 mkdocs-material==9.8.1
+	$(BIN)/python -m tools.docs.figures
+	$(BIN)/python -m tools.docs.interfaces
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: install ## how long the parts take here, and how real the simulation is (needs real scans)
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m benchmarks.$$(basename $$file .py) || [ $$? -eq 2 ]; done
