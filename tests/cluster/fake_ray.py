@@ -29,6 +29,7 @@ class FakeRay:
         if not actor.alive or self.dies(actor, reference):
             actor.alive = False
             raise RayError("first line\nThe actor died because of an error.")
+        actor.jobs += reference.method == "do"
         return getattr(actor.inside, reference.method)(*reference.arguments)
 
     def kill(self, actor):
@@ -48,6 +49,7 @@ class FakeClass:
 class FakeActor:
     def __init__(self, inside, options):
         self.inside, self.options, self.alive, self.killed = inside, options, True, False
+        self.jobs = 0
         self.start = SimpleNamespace(remote=lambda: FakeReference(self, "start", ()))
         self.do = SimpleNamespace(remote=lambda job: FakeReference(self, "do", (job,)))
 
