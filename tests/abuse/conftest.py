@@ -54,27 +54,48 @@ class Sender:
         from sensor_msgs.msg import PointCloud2
         from std_msgs.msg import String
 
-        self.client, self.sent = client, 0
+        self.client, self.sent, self.probes = client, 0, 0
+        self._before = {}
         client.listen(PointCloud2, LABELS)
         client.listen(String, "/counters")
         self.points = client.publisher()
 
     def ready(self):
-        """The node hears us and we hear the node."""
+        """The node hears us and we hear the node; what is counted from now on."""
+        probe = self.client.probe(self.points)
         self.client.until(self.points.get_subscription_count, timeout=PATIENCE)
-        for topic in (LABELS, "/counters"):
-            self.client.until(
-                lambda topic=topic: self.client.node.count_publishers(topic), timeout=PATIENCE
-            )
-        self.client.spin(0.5)
-        self.sent = 0
+
+        def publish():
+            self.probes += 1
+            return probe()
+
+        def answered():
+            return self.client.until_answered(publish, LABELS, pause=2.0, timeout=PATIENCE)
+
+        labelled = answered()
+
+        def counted():
+            now = self._told()
+            return self._settled(now) and now["processed"] == labelled
+
+        while not self.client.within(2.0, counted):  # they were told before we heard the node
+            labelled += answered()
+        self._before, self.sent = self._told(), 0
 
     @property
     def counters(self):
-        """As last told."""
+        """As last told, since ``ready``."""
+        return {kind: n - self._before.get(kind, 0) for kind, n in self._told().items()}
+
+    def _told(self):
         told = self.client.got["/counters"]
         del told[:-1]
         return json.loads(told[-1].data) if told else {}
+
+    def _settled(self, counters):
+        """Every cloud that was received has come to an end."""
+        ended = sum(number for kind, number in counters.items() if kind != "received")
+        return counters.get("received") == ended
 
     def __call__(self, message, stamp_ns=None, publisher=None):
         """(kind of the counter that rose, labelled cloud or None); no other may have risen."""
@@ -88,8 +109,7 @@ class Sender:
 
         def counted():
             now = self.counters
-            ended = sum(number for kind, number in now.items() if kind != "received")
-            return now.get("received") == ended == self.sent
+            return self._settled(now) and now["received"] == self.sent
 
         self.client.until(counted, timeout=PATIENCE)
         rises = {kind: n - before.get(kind, 0) for kind, n in self.counters.items()}

@@ -75,7 +75,6 @@ def test_a_dead_side_and_a_hostile_one_cost_bounded_memory_and_no_comparison(
     client.until(clouds.get_subscription_count, timeout=PATIENCE)
     client.until(lambda: client.node.count_publishers("/comparison_node/comparison"), PATIENCE)
     client.until(lambda: client.values.get("student"), timeout=PATIENCE)
-    client.spin(0.5)
 
     def received(side, count):
         told = client.values[side]
@@ -99,6 +98,7 @@ def test_a_dead_side_and_a_hostile_one_cost_bounded_memory_and_no_comparison(
     if hasattr(strange, "label_set"):
         strange.label_set = "../" * 200
     teacher, teacher_info = sides["teacher"]
+    client.until(teacher.get_subscription_count, timeout=PATIENCE)
     teacher_info.publish(strange)
     for number in range(60):
         teacher.publish(hostile(number).message if number != 47 else labelled(9, 9))
@@ -113,8 +113,14 @@ def test_a_dead_side_and_a_hostile_one_cost_bounded_memory_and_no_comparison(
     )
     client.spin(0.5)
     client.pairs.clear()
-    for publisher, _ in sides.values():
-        publisher.publish(labelled(100, 5000))
-    client.until(lambda: client.pairs, timeout=PATIENCE)
+    stamps = iter(range(5000, 9000))
+
+    def publish_pair():
+        stamp = next(stamps)
+        for publisher, _ in sides.values():
+            publisher.publish(labelled(100, stamp))
+
+    client.got["pairs"] = client.pairs
+    client.until_heard(publish_pair, "pairs", pause=1.0, timeout=PATIENCE)
     assert stop(node) == 0
     assert "Traceback" not in node.log.read_text()

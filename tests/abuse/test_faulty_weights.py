@@ -13,7 +13,6 @@ import pytest
 from tests.abuse.conftest import COUNTED, PATIENCE, RELIABLE, on_cpu, stop
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
-NODE = "/segmentation_node"
 
 
 class Intruder:
@@ -89,17 +88,6 @@ def lay(path, content):
         path.write_bytes(content)
 
 
-def change_state(client, label):
-    """Lifecycle transition, with patience; True on success."""
-    from lifecycle_msgs.msg import Transition
-    from lifecycle_msgs.srv import ChangeState
-
-    number = getattr(Transition, f"TRANSITION_{label.upper()}")
-    service = f"{NODE}/change_state"
-    transition = Transition(id=number)
-    return client.call(ChangeState, service, timeout=PATIENCE, transition=transition).success
-
-
 def test_configure_says_what_is_wrong_and_succeeds_once_it_is_repaired(
     sender, start_node, weights, tmp_path
 ):
@@ -124,7 +112,7 @@ def test_configure_says_what_is_wrong_and_succeeds_once_it_is_repaired(
 
     for name, content, reason in faults(good, mark):
         lay(path, content)
-        assert not change_state(client, "configure"), name
+        assert not client.change_state("configure", timeout=PATIENCE), name
         told.clear()  # what was said of the one before
         client.until(said, timeout=PATIENCE)
         assert said().startswith(complaint) and reason in said(), (name, said())
@@ -133,8 +121,8 @@ def test_configure_says_what_is_wrong_and_succeeds_once_it_is_repaired(
     assert not mark.exists(), "a pickle was read"
 
     lay(path, good)
-    assert change_state(client, "configure")
-    assert change_state(client, "activate")
+    assert client.change_state("configure", timeout=PATIENCE)
+    assert client.change_state("activate", timeout=PATIENCE)
     sender.ready()
     kind, first = sender(plain(street(np.random.default_rng(0), 50)))
     assert kind == "processed" and len(first.data) == 50 * 24

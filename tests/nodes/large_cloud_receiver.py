@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test process: counts best-effort clouds on /large until something comes on /end; prints them."""
+"""Test process: counts best-effort clouds on /large until something comes on /end; prints them.
+
+Clouds of one point are answered on /heard and not counted.
+"""
 
 import sys
 
@@ -15,10 +18,16 @@ if __name__ == "__main__":
     rclpy.init()
     node = rclpy.create_node("receiver")
     sizes, ended = [], []
+    answer = node.create_publisher(Empty, "/heard", 10)
+
+    def hear(cloud):
+        if cloud.width == 1:
+            answer.publish(Empty())
+        else:
+            sizes.append(len(cloud.data))
+
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    node.create_subscription(
-        PointCloud2, "/large", lambda cloud: sizes.append(len(cloud.data)), best_effort
-    )
+    node.create_subscription(PointCloud2, "/large", hear, best_effort)
     node.create_subscription(Empty, "/end", ended.append, 1)
     while not ended:
         rclpy.spin_once(node, timeout_sec=0.2)

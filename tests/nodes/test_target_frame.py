@@ -51,9 +51,7 @@ def test_the_network_sees_the_target_frame_and_the_output_keeps_its_own(client, 
     client.listen(PointCloud2, LABELS)
     client.listen(DiagnosticArray, "/diagnostics")
     points = client.publisher()
-    client.until(points.get_subscription_count)
-    client.until(lambda: client.node.count_publishers(LABELS))
-    client.spin(0.3)
+    client.until_answered(client.probe(points), LABELS)
 
     given = cloud(200)
     points.publish(given)

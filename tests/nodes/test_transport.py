@@ -71,6 +71,7 @@ def test_large_best_effort_clouds_arrive(client, cloud):
     from std_msgs.msg import Empty
 
     script = Path(__file__).with_name("large_cloud_receiver.py")
+    client.listen(Empty, "/heard")
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     publisher = client.node.create_publisher(PointCloud2, "/large", best_effort)
     end = client.node.create_publisher(Empty, "/end", 1)
@@ -78,12 +79,12 @@ def test_large_best_effort_clouds_arrive(client, cloud):
     receiver = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     try:
         client.until(lambda: publisher.get_subscription_count() and end.get_subscription_count())
-        client.spin(0.5)
+        client.until_heard(lambda: publisher.publish(cloud(1)), "/heard")
         for _ in range(CLOUDS):
             publisher.publish(large)
             client.spin(0.1)
         end.publish(Empty())
-        out, _ = receiver.communicate(timeout=10)
+        out, _ = receiver.communicate(timeout=60)
     finally:
         receiver.kill()
         receiver.communicate()

@@ -47,9 +47,13 @@ def mounting(path, target, edges=EDGES, **more):
     ],
 )
 def test_chains_and_siblings_are_what_tf2_says(tmp_path, target, source, expected):
-    found = pickle.loads(pickle.dumps(mounting(tmp_path / "a.mcap", target)))  # goes to workers
+    found = mounting(tmp_path / "a.mcap", target)
     q, t = expected
     np.testing.assert_allclose(found(target, source, 7), pose_of(t, q), rtol=0, atol=1e-14)
+    placement = pickle.loads(pickle.dumps(found.placement))  # as it goes to worker processes
+    scan = LidarScan(np.arange(12, dtype=np.float32).reshape(4, 3), frame=source)
+    np.testing.assert_array_equal(placement(scan)[0].xyz, found.placement(scan)[0].xyz)
+    assert placement(scan)[0].frame == target
 
 
 def test_what_tf_repeats_does_not_move_and_what_it_changes_does(tmp_path):
