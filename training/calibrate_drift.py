@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 
 from pointdistill_ros.checkpoint import find_weights
 from pointdistill_ros.errors import ConfigError, InputError, one_line_errors
+from pointdistill_ros.evaluation.drift.calibrate import calibrate
 from pointdistill_ros.evaluation.drift.gauges import GAUGES, read_gauges
-from pointdistill_ros.evaluation.drift.reference import calibrate, reference_path
+from pointdistill_ros.evaluation.drift.reference import reference_path
 from pointdistill_ros.evaluation.progress import progress
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.scan import LidarScan

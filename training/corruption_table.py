@@ -136,7 +136,7 @@ def _reference(args: argparse.Namespace, weights_sha256: str) -> DriftReference 
 
 
 def _about(reference: DriftReference) -> dict[str, Any]:
-    shown = ("places", "frames", "limit", "false_alarms", "set_aside", "data")
+    shown = ("places", "frames", "limits", "false_alarms", "set_aside", "data")
     return {name: value for name, value in asdict(reference).items() if name in shown}
 
 

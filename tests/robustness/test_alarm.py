@@ -14,8 +14,9 @@ from pointdistill_ros.evaluation.drift.alarm import (
     DriftLevel,
     DriftWatch,
 )
+from pointdistill_ros.evaluation.drift.calibrate import calibrate
 from pointdistill_ros.evaluation.drift.gauges import read_gauges
-from pointdistill_ros.evaluation.drift.reference import Drift, calibrate, reference_path
+from pointdistill_ros.evaluation.drift.reference import Drift, reference_path
 from tests.robustness.street import street, sure
 
 OK, WARN, ALARM = DriftLevel

@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 
 from pointdistill_ros.errors import ConfigError, InputError
+from pointdistill_ros.evaluation.drift.calibrate import calibrate
 from pointdistill_ros.evaluation.drift.gauges import GAUGES
-from pointdistill_ros.evaluation.drift.reference import (
-    DriftReference,
-    calibrate,
-    reference_path,
-)
+from pointdistill_ros.evaluation.drift.reference import DriftReference, reference_path
 
 G = len(GAUGES)
 FLOORS = np.array([gauge.floor for gauge in GAUGES.values()])
@@ -32,10 +29,10 @@ def reference(gauges, places, **options):
 
 
 def test_clean_places_that_were_not_calibrated_on_stay_below_the_limit():
-    found = reference(*clean(40))
+    found = reference(*clean(60))
     unseen, _ = clean(400, 1, seed=1)
     scores = [found(g).score for g in unseen]
-    assert np.mean(np.array(scores) >= 1) < 0.02
+    assert np.mean(np.array(scores) >= 1) < 0.03
     assert np.median(scores) > 0.3  # and the limit is not out of reach
 
 
@@ -93,14 +90,14 @@ def test_a_broken_scan_among_the_clean_is_set_aside():
     assert found.set_aside == ("p7",)
     assert found(gauges[places.index("p7")]).score > 2
     whole = reference(*clean(40))
-    assert found.limit == pytest.approx(whole.limit, rel=0.25)
+    assert np.allclose(found.limits, whole.limits, rtol=0.5)
 
 
 def test_rarer_false_alarms_mean_a_higher_limit():
     gauges, places = clean(40)
-    limits = [reference(gauges, places, false_alarms=p).limit for p in (0.1, 0.01, 0.001)]
-    assert limits == sorted(limits)
-    assert limits[0] < limits[-1]
+    limits = [reference(gauges, places, false_alarms=p).limits for p in (0.1, 0.01, 0.001)]
+    assert (np.diff(limits, axis=0) >= 0).all()
+    assert (np.array(limits[2]) > limits[0]).all()
 
 
 def test_few_places_and_shares_that_are_none_are_refused():
@@ -121,11 +118,13 @@ def test_a_file_gives_the_same_reference(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"limit": 0.0},
-        {"limit": float("nan")},
+        {"limits": [0.0] * 9},
+        {"limits": [float("nan")] * 9},
         {"spread": [0.0] * G},
         {"centre": [1.0]},
-        {"precision": [[1.0]]},
+        {"covariance": [[1.0]]},
+        {"covariance": [[0.0] * G] * G},
+        {"limits": [1.0]},
         {"gauges": ["points"]},
         {"format": 2},
         {"surplus": 1},

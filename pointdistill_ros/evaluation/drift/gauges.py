@@ -43,6 +43,8 @@ BEAMS = (-30.0, 20.0)
 class Gauge:
     """What one figure is about."""
 
+    family: str
+    """Gauges that are judged together, beside all of them."""
     group: str
     """What is off when it is off, in words for people."""
     floor: float
@@ -50,26 +52,31 @@ class Gauge:
 
 
 GAUGES: Mapping[str, Gauge] = {
-    "points": Gauge("number of points", 0.03),
-    **{f"range {i}": Gauge("ranges", 0.05) for i in range(len(RANGE_EDGES) - 1)},
-    "round about": Gauge("returns close to the sensor", 0.1),
-    **{f"intensity {i}": Gauge("intensity", 0.05) for i in range(len(INTENSITY_EDGES) - 1)},
-    "intensity mean": Gauge("intensity", 0.03),
-    **{f"alone {where}": Gauge("scattered points", 0.05) for where in CELLS},
-    **{f"cells {where}": Gauge("density", 0.03) for where in CELLS},
-    "ground height": Gauge("height of the sensor", 0.03),
-    "ground pitch": Gauge("tilt of the sensor", 0.3),
-    "ground roll": Gauge("tilt of the sensor", 0.3),
-    "ground roughness": Gauge("ground", 0.05),
-    "ground ripples": Gauge("ground", 0.1),
-    "ground waves": Gauge("ground", 0.1),
-    "ground share": Gauge("ground", 0.03),
-    "dark sectors": Gauge("directions", 0.1),
-    "darkest sector": Gauge("directions", 0.1),
-    "beams": Gauge("beams", 0.05),
-    "entropy": Gauge("certainty of the network", 0.03),
-    "entropy near": Gauge("certainty of the network", 0.03),
-    "doubt": Gauge("certainty of the network", 0.03),
+    "points": Gauge("reach", "number of points", 0.03),
+    **{f"range {i}": Gauge("reach", "ranges", 0.05) for i in range(len(RANGE_EDGES) - 1)},
+    "round about": Gauge("air", "returns close to the sensor", 0.1),
+    **{
+        f"intensity {i}": Gauge("intensity", "intensity", 0.05)
+        for i in range(len(INTENSITY_EDGES) - 1)
+    },
+    "intensity mean": Gauge("intensity", "intensity", 0.03),
+    "alone close": Gauge("air", "scattered points", 0.05),
+    "floating near": Gauge("air", "scattered points", 0.1),
+    "floating far": Gauge("air", "scattered points", 0.1),
+    **{f"cells {where}": Gauge("air", "density", 0.03) for where in CELLS},
+    "ground height": Gauge("mounting", "height of the sensor", 0.03),
+    "ground pitch": Gauge("mounting", "tilt of the sensor", 0.3),
+    "ground roll": Gauge("mounting", "tilt of the sensor", 0.3),
+    "ground roughness": Gauge("ground", "ground", 0.05),
+    "ground ripples": Gauge("ground", "ground", 0.1),
+    "ground waves": Gauge("ground", "ground", 0.1),
+    "ground share": Gauge("mounting", "ground", 0.03),
+    "dark sectors": Gauge("directions", "directions", 0.1),
+    "darkest sector": Gauge("directions", "directions", 0.1),
+    "beams": Gauge("beams", "beams", 0.05),
+    "entropy": Gauge("certainty", "certainty of the network", 0.03),
+    "entropy near": Gauge("certainty", "certainty of the network", 0.03),
+    "doubt": Gauge("certainty", "certainty of the network", 0.03),
 }
 """All gauges, in the order of the vector."""
 
@@ -112,7 +119,7 @@ def _brightness(intensity: NDArray[np.float32]) -> dict[str, float]:
 
 
 def _company(xyz: NDArray[np.float32]) -> dict[str, float]:
-    """Points that are alone in their cell, and cells per point, square around square."""
+    """Points without company, and occupied cells per point, square around square."""
     found: dict[str, float] = {}
     level = (xyz[:, 2] >= FLOOR) & (xyz[:, 2] < CEILING)
     reach = np.maximum(np.abs(xyz[:, 0]), np.abs(xyz[:, 1]))
@@ -126,10 +133,24 @@ def _company(xyz: NDArray[np.float32]) -> dict[str, float]:
         np.minimum(cell, np.array([side - 1, side - 1, layers - 1], np.int32), out=cell)
         code = (cell[:, 2] * side + cell[:, 1]) * side + cell[:, 0]
         counts = np.bincount(code, minlength=side * side * layers)
-        found[f"alone {where}"] = float(np.log((counts == 1).sum() / len(xyz) + 1e-3))
+        if where == "close":  # so dense that company in a cell says it
+            found["alone close"] = float(np.log((counts == 1).sum() / len(xyz) + 1e-3))
+        else:
+            lonely = _lonely(counts.reshape(layers, side, side))
+            found[f"floating {where}"] = float(np.log(lonely / len(xyz) + 3e-4))
         if len(chosen) >= LEAST:
             found[f"cells {where}"] = float(np.log(np.count_nonzero(counts) / len(chosen)))
     return found
+
+
+def _lonely(counts: NDArray[np.int64]) -> int:
+    """Points that are alone in their cell and the 26 around it; counts [layers, side, side]."""
+    taken = np.pad(counts > 0, 1)
+    alone = np.argwhere(counts == 1)
+    company = np.zeros(len(alone), np.int64)
+    for step in np.ndindex(3, 3, 3):
+        company += taken[tuple((alone + step).T)]
+    return int((company == 1).sum())  # itself
 
 
 def _ground(xyz: NDArray[np.float32]) -> dict[str, float]:

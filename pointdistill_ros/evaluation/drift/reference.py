@@ -2,9 +2,10 @@
 """DriftReference: what is usual for a network and a sensor, and how unusual one frame is.
 
 - usual is what clean scans of many places showed; frames of one place count as one
-- score = Mahalanobis distance of the gauges (covariance shrunk towards independence) / limit
-- 1 is the limit: scores of places left out of the calibration, with an exponential tail, exceed it
-  at the wanted rate. That tail is an assumption: few places say little about rare ones
+- score = Mahalanobis distance of the gauges (covariance shrunk towards independence) / its limit:
+  that of all gauges, or of one family where that is higher
+- limits: distances of places left out of the calibration, with an exponential tail, exceed one of
+  them at the wanted rate. That tail is an assumption: few places say little about rare ones
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,14 +28,18 @@ from pointdistill_ros.io.atomic import atomic_path
 FORMAT = 1
 SHRINKAGE = 0.2
 """Weight of independence in the covariance of the gauges."""
-LEAST_PLACES = 8
-"""Places without which nothing is calibrated."""
-TAIL = 0.2
-"""Share of the places, those of the highest scores, that tell how scores fall off."""
-SET_ASIDE = 0.05
-"""Share of the places that may stand out so far that they are left out."""
 FARTHEST = 50.0
 """Spreads beyond which all is equally strange."""
+
+
+FAMILIES: tuple[NDArray[np.int64], ...] = (
+    np.arange(len(GAUGES)),
+    *(
+        np.flatnonzero([gauge.family == family for gauge in GAUGES.values()])
+        for family in dict.fromkeys(gauge.family for gauge in GAUGES.values())
+    ),
+)
+"""Indices of the gauges that a limit is for: all of them, then each family."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,11 @@ class DriftReference:
     """Median over the places."""
     spread: tuple[float, ...]
     """Standard deviation of the places around it, with the gauge's own least."""
-    precision: tuple[tuple[float, ...], ...]
-    """Inverse covariance of the gauges in spreads."""
-    limit: float
-    """Distance (root mean square over the decorrelated gauges) that means a score of 1."""
+    covariance: tuple[tuple[float, ...], ...]
+    """Of the gauges in spreads, shrunk."""
+    limits: tuple[float, ...]
+    """Distance (root mean square over the decorrelated gauges) that means a score of 1: of all
+    gauges, then of each family in the order in which gauges name them."""
     places: int
     """That the calibration saw."""
     frames: int
@@ -82,21 +89,30 @@ class DriftReference:
         n = len(self.gauges)
         if self.format != FORMAT or self.gauges != tuple(GAUGES):
             raise ConfigError("made for other gauges; run training.calibrate_drift again")
-        if {len(self.centre), len(self.spread), len(self.precision)} != {n} or any(
-            len(row) != n for row in self.precision
+        if {len(self.centre), len(self.spread), len(self.covariance)} != {n} or any(
+            len(row) != n for row in self.covariance
         ):
             raise ConfigError(f"needs {n} numbers per field, one per gauge")
-        numbers = np.array([*self.centre, *self.spread, *np.ravel(self.precision), self.limit])
-        if not np.isfinite(numbers).all() or min(*self.spread, self.limit) <= 0:
-            raise ConfigError("spreads and limit must be above 0, everything finite")
+        numbers = np.array([*self.centre, *self.spread, *np.ravel(self.covariance), *self.limits])
+        if not np.isfinite(numbers).all() or min(*self.spread, *self.limits) <= 0:
+            raise ConfigError("spreads and limits must be above 0, everything finite")
+        if len(self.limits) != len(FAMILIES):
+            raise ConfigError(f"needs {len(FAMILIES)} limits, one per family")
+        if np.linalg.eigvalsh(np.array(self.covariance)).min() < SHRINKAGE / 2:
+            raise ConfigError("covariance is none: not positive definite")
 
     def __call__(self, gauges: NDArray[np.float64]) -> Drift:
         """Drift of one frame from its gauges [G]; NaN ones are taken as usual."""
         z = self.standardised(gauges)
-        score = float(_distances(z[None], np.array(self.precision))[0]) / self.limit
+        shares = distances(z[None], self._precisions)[0] / np.array(self.limits)
+        score = float(shares.max())
         order = np.argsort(-np.abs(z), kind="stable")
         groups = list(dict.fromkeys(GAUGES[self.gauges[i]].group for i in order[:6] if z[i]))
         return Drift(score, tuple(groups[:3]))
+
+    @cached_property
+    def _precisions(self) -> list[NDArray[np.float64]]:
+        return inverses(np.array(self.covariance))
 
     def standardised(self, gauges: NDArray[np.float64]) -> NDArray[np.float64]:
         """[..., G] signed distances from the centre in spreads; 0 for NaN."""
@@ -125,119 +141,18 @@ def reference_path(weights: Path) -> Path:
     return weights.with_suffix(".drift.json")
 
 
-def calibrate(
-    gauges: NDArray[np.float64],
-    places: Sequence[str],
-    *,
-    model_id: str,
-    weights_sha256: str,
-    false_alarms: float = 1 / 500,
-    data: str = "",
-) -> DriftReference:
-    """A reference from clean frames [F, G] and the place that each of them shows.
-
-    false_alarms: share of places whose worst frame may exceed the limit. Raises ConfigError.
-    """
-    names = np.array(places)
-    known = sorted(set(places))
-    if len(known) < LEAST_PLACES:
-        raise ConfigError(f"{len(known)} places are too few; expected at least {LEAST_PLACES}")
-    if not 0 < false_alarms < 1:
-        raise ConfigError(f"false alarms must be a share between 0 and 1, got {false_alarms}")
-    means = np.array([_mean(gauges[names == place]) for place in known])
-    frames = [gauges[names == place] for place in known]
-    kept = np.ones(len(known), np.bool_)
-    for _ in range(round(SET_ASIDE * len(known))):  # one at a time: each hides others
-        worst = _left_out(frames, means, kept)
-        strangest = int(np.where(kept, worst, 0.0).argmax())
-        if worst[strangest] <= _limit(worst[kept], false_alarms):
-            break
-        kept[strangest] = False
-    worst = _left_out(frames, means, kept)[kept]
-    centre, spread, precision = _statistics(means[kept])
-    return DriftReference(
-        model_id,
-        weights_sha256,
-        tuple(GAUGES),
-        _numbers(centre),
-        _numbers(spread),
-        tuple(_numbers(row) for row in precision),
-        round(_limit(worst, false_alarms), 5),
-        len(known),
-        len(gauges),
-        false_alarms,
-        tuple(place for place, ok in zip(known, kept, strict=True) if not ok),
-        data,
-    )
+def inverses(covariance: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Of the block of each family."""
+    return [np.asarray(np.linalg.inv(covariance[np.ix_(f, f)]), np.float64) for f in FAMILIES]
 
 
-def _left_out(
-    frames: Sequence[NDArray[np.float64]],
-    means: NDArray[np.float64],
-    kept: NDArray[np.bool_],
+def distances(
+    z: NDArray[np.float64], precisions: Sequence[NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """[P] worst distance of each place from what the other kept places show."""
-    rows = []
-    for i, own in enumerate(frames):
-        others = kept.copy()
-        others[i] = False
-        rows.append(_worst(own, *_statistics(means[others])))
-    return np.array(rows)
-
-
-def _statistics(
-    means: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Centre [G], spread [G], precision [G, G] of places [P, G]; a gauge nobody shows is void."""
-    seen = np.isfinite(means)
-    void = ~seen.any(axis=0)
-    means = np.where(void, 0.0, means)
-    centre = np.nanmedian(means, axis=0)
-    away = np.where(np.isfinite(means), means - centre, 0.0)
-    number = np.maximum(np.where(void, 1, seen.sum(axis=0)), 1)
-    least = np.array([gauge.floor for gauge in GAUGES.values()])
-    spread = np.sqrt((away**2).sum(axis=0) / number + least**2)
-    spread[void] = 1e6
-    z = away / spread
-    covariance = (1 - SHRINKAGE) * z.T @ z / len(z) + SHRINKAGE * np.eye(len(centre))
-    return centre, spread, np.linalg.inv(covariance)
-
-
-def _distances(z: NDArray[np.float64], precision: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[F] root of the mean square of gauges [F, G] in spreads, decorrelated."""
-    found: NDArray[np.float64] = np.sqrt(np.einsum("fi,ij,fj->f", z, precision, z) / z.shape[1])
+    """[N, F] root of the mean square of each family's gauges in spreads [N, G], decorrelated."""
+    squares = [
+        np.einsum("ni,ij,nj->n", z[:, family], inverse, z[:, family]) / len(family)
+        for family, inverse in zip(FAMILIES, precisions, strict=True)
+    ]
+    found: NDArray[np.float64] = np.sqrt(np.array(squares).T)
     return found
-
-
-def _worst(
-    frames: NDArray[np.float64],
-    centre: NDArray[np.float64],
-    spread: NDArray[np.float64],
-    precision: NDArray[np.float64],
-) -> float:
-    z = np.clip(np.nan_to_num((frames - centre) / spread), -FARTHEST, FARTHEST)
-    return float(_distances(z, precision).max())
-
-
-def _limit(scores: NDArray[np.float64], share: float) -> float:
-    """What a share of the places exceeds: exponential beyond the highest TAIL of them.
-
-    The median of what lies beyond gives the slope: one strange place does not.
-    """
-    begin = float(np.quantile(scores, 1 - TAIL))
-    beyond = scores[scores > begin] - begin
-    slope = float(np.median(beyond) / np.log(2)) if len(beyond) else 0.0
-    return begin + slope * float(np.log(max(TAIL / share, 1.0)))
-
-
-def _mean(frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[G] mean of the frames that show a gauge; NaN where none does."""
-    seen = np.isfinite(frames)
-    number = seen.sum(axis=0)
-    total = np.where(seen, frames, 0.0).sum(axis=0)
-    found: NDArray[np.float64] = np.where(number, total / np.maximum(number, 1), np.nan)
-    return found
-
-
-def _numbers(values: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(round(float(value), 5) for value in values)
