@@ -8,6 +8,7 @@ already are its owner's choice) and starts no dashboard.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import Any
 from pointdistill_ros.errors import ConfigError
 
 LOCAL = "local"
+SECONDS = 5.0
+"""That a head node may take to answer."""
 _STORE_BYTES = 80 * 1024 * 1024
 """Ray's smallest object store: nothing large travels."""
 
@@ -45,11 +48,14 @@ def connected(address: str) -> Iterator[Any]:
             f"--ray {address}: Ray Client is not supported; run the command on a node of the "
             "cluster with --ray auto or --ray HOST:PORT"
         )
+    _knock(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
+        for idle in ("RAY_enable_worker_prestart", "RAY_prestart_worker_first_driver"):
+            os.environ.setdefault(idle, "0")  # processes that ours, with their threads, are not
         options |= {
             "num_cpus": len(os.sched_getaffinity(0)),
             "include_dashboard": False,
@@ -67,6 +73,20 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises ConfigError where nobody listens at HOST:PORT, which Ray takes minutes to find out."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"--ray {address}: nobody answers there ({error}); expected the address that "
+            "`ray start --head` printed"
+        ) from error
 
 
 def rooms(ray: Any) -> list[Room]:
