@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from pointdistill_ros import __version__
-from pointdistill_ros.checkpoint import find_weights
+from pointdistill_ros.checkpoint import file_sha256, find_weights
 from pointdistill_ros.errors import ConfigError, InputError, one_line_errors
 from pointdistill_ros.evaluation.corruptions.suite import CORRUPTIONS, STRENGTHS
 from pointdistill_ros.evaluation.corruptions.table import markdown, rows, summary, to_dict
@@ -99,11 +99,11 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("nothing to measure: name --dataset and --root, or --drives")
     if args.dataset and args.root is None:
         raise ConfigError("--dataset needs --root, the folder that it lies in")
-    segmenter = Segmenter.load(args.weights, engine=args.engine, threads=args.threads)
-    logging.getLogger("pointdistill_ros.segmenter").setLevel(logging.ERROR)  # what it says is meant
-    reference = _reference(args, segmenter.weights_sha256)
+    reference = _reference(args, file_sha256(find_weights(args.weights)))
     if args.drives and reference is None:
         raise InputError(f"{args.weights}: no drift reference; run training.calibrate_drift first")
+    segmenter = Segmenter.load(args.weights, engine=args.engine, threads=args.threads)
+    logging.getLogger("pointdistill_ros.segmenter").setLevel(logging.ERROR)  # what it says is meant
     lines = [f"`python -m training.corruption_table {shlex.join(sys.argv[1:])}`", ""]
     result: dict[str, Any] = {
         "command": lines[0].strip("`"),

@@ -37,6 +37,8 @@ LEAST = 100
 SECTOR_DEGREES, BEAM_DEGREES = 5.0, 0.4
 BEAMS = (-30.0, 20.0)
 """Elevations that are looked at, degrees."""
+LINE_DEGREES, LINE_DISTANCE = 0.1, 10.0
+"""Beams draw lines of one elevation, seen so finely, in points beyond this distance, m."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ GAUGES: Mapping[str, Gauge] = {
     "dark sectors": Gauge("directions", "directions", 0.1),
     "darkest sector": Gauge("directions", "directions", 0.1),
     "beams": Gauge("beams", "beams", 0.05),
+    "beam lines": Gauge("beams", "lines of the beams", 0.05),
     "entropy": Gauge("certainty", "certainty of the network", 0.03),
     "entropy near": Gauge("certainty", "certainty of the network", 0.03),
     "doubt": Gauge("certainty", "certainty of the network", 0.03),
@@ -176,17 +179,29 @@ def _directions(xyz: NDArray[np.float32], distance: NDArray[np.float32]) -> dict
     counts = np.bincount(sector % sectors, minlength=sectors) / len(xyz) * sectors
     close = np.bincount(sector[distance < ROUND_ABOUT] % sectors, minlength=sectors)
     wide = (counts + np.roll(counts, 1) + np.roll(counts, 2)) / 3
-    lowest, highest = BEAMS
     elevation = np.degrees(np.arcsin(np.clip(xyz[:, 2] / np.maximum(distance, 1e-6), -1, 1)))
-    beam = (elevation[(elevation >= lowest) & (elevation < highest)] - lowest) / BEAM_DEGREES
-    bins = np.bincount(beam.astype(np.int32), minlength=round((highest - lowest) / BEAM_DEGREES))
-    steps = np.abs(np.diff(np.log(bins / len(xyz) + 1e-3)))
-    return {
+    steps = np.abs(np.diff(np.log(_elevations(elevation, BEAM_DEGREES) + 1e-3)))
+    found = {
         "round about": float(np.log((close > 1).mean() + 0.1)),
         "dark sectors": float(np.log((counts < 0.2).mean() + 0.02)),
         "darkest sector": float(np.log(wide.min() + 0.02)),
         "beams": float(np.log(steps.mean() + 0.01)),
     }
+    far = elevation[distance > LINE_DISTANCE]
+    if len(far) >= LEAST:
+        lines = np.abs(np.diff(_elevations(far, LINE_DEGREES))).sum()
+        found["beam lines"] = float(np.log(lines + 0.01))
+    return found
+
+
+def _elevations(elevation: NDArray[np.float32], width: float) -> NDArray[np.float64]:
+    """Share of the points in each bin of BEAMS of so many degrees."""
+    lowest, highest = BEAMS
+    inside = elevation[(elevation >= lowest) & (elevation < highest)]
+    bins = round((highest - lowest) / width)
+    index = np.minimum(((inside - lowest) / np.float32(width)).astype(np.int32), bins - 1)
+    shares: NDArray[np.float64] = np.bincount(index, minlength=bins) / len(elevation)
+    return shares
 
 
 def _certainty(
