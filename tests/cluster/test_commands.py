@@ -93,17 +93,24 @@ def test_bags_in_bags_out(run, fleet, tmp_path):
 
 
 def test_only_what_is_missing_is_done_again(run, fleet, tmp_path):
-    options = ("segment", fleet / "in", "-o", tmp_path, "--pictures", tmp_path / "seen")
+    options = ("segment", fleet / "in", "-o", tmp_path)
     assert run(*options)[0] == 0
-    assert (tmp_path / "seen/scans/scans_7_above.png").exists()
     before = files(tmp_path)
     (tmp_path / "1/000002.label").unlink()
+    (tmp_path / "1/.000002.label.77.tmp").write_text("half")
     code, out, _ = run(*options)
     assert "3 of them before" in out and jobs_done(run.rays[-1]) == 1
     assert files(tmp_path) == before
     code, out, _ = run(*options, "--z-offset", "0.5")
     assert code == 0 and "before" not in out, "other labels are other work"
     assert files(tmp_path) != before
+
+
+def test_pictures_of_an_input_have_a_folder_of_their_own(run, fleet, tmp_path):
+    options = ("segment", fleet / "in/scans", "-o", tmp_path / "out")
+    assert run(*options)[0] == 0
+    assert run(*options, "--pictures", tmp_path / "seen")[0] == 0, "not done: no pictures yet"
+    assert (tmp_path / "seen/scans/scans_7_above.png").exists()
 
 
 def test_bad_inputs_are_listed_and_the_others_done(run, fleet, tmp_path):
