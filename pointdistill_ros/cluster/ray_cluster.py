@@ -54,7 +54,6 @@ def connected(address: str) -> Iterator[Any]:
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # its ports are open to the network
         for idle in ("RAY_enable_worker_prestart", "RAY_prestart_worker_first_driver"):
             os.environ.setdefault(idle, "0")  # processes that ours, with their threads, are not
         options |= {
