@@ -26,7 +26,7 @@ if __name__ == "__main__":
         else:
             sizes.append(len(cloud.data))
 
-    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
     node.create_subscription(PointCloud2, "/large", hear, best_effort)
     node.create_subscription(Empty, "/end", ended.append, 1)
     while not ended:
