@@ -45,7 +45,6 @@ test-all: install ## all tests, those that take minutes included
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "ros"
 
 docs: install ## the site, into build/site; pages and pictures that are written by programs first
-	@$(BIN)/python -c "import mkdocs, material" 2>/dev/null || $(PIP) mkdocs==1.6.1 mkdocs-material==9.8.1
 	$(BIN)/python -m tools.docs.figures
 	$(BIN)/python -m tools.docs.interfaces
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -65,6 +65,12 @@ WAYMO = ["pyarrow>=17"]
 ODOMETRY = ["kiss-icp>=1.2"]
 VIEWER = ["rerun-sdk>=0.41; python_version >= '3.11'"]
 
+# Many inputs over the machines of a cluster.
+RAY = ["ray>=2.60"]
+
+# The site of docs/.
+DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.5"]
+
 TEST = [
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -125,12 +131,16 @@ setup(
         "export": EXPORT,
         "odometry": ODOMETRY,
         "viewer": VIEWER,
+        "ray": RAY,
+        "docs": DOCS,
         "test": [*TEST, *EXPORT],
         "dev": [
             *TEST,
             *EXPORT,
             *ODOMETRY,
             *VIEWER,
+            *RAY,
+            *DOCS,
             "ruff",
             "mypy",
             "import-linter",
