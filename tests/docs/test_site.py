@@ -26,7 +26,7 @@ CONFIG = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader)
 
 def build(folder, config=ROOT / "mkdocs.yml"):
     return subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", config, "-d", folder],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", folder],
         cwd=ROOT,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
