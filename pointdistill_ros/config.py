@@ -189,6 +189,26 @@ class DiagnosticsConfig:
 
 
 @dataclass(frozen=True)
+class DriftConfig:
+    """When the node says that clouds are unlike those its network is known to label well."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    reference: str = ""
+    """What is usual for these weights and this sensor, as training.calibrate_drift wrote it: a
+    path, or auto for NAME.drift.json beside the weights. Empty: drift is not measured."""
+    warn: Annotated[float, Range(0.01, 1000.0), Live()] = 1.0
+    """Median score of the last ten clouds that is a WARN; 1 is the limit of the calibration."""
+    alarm: Annotated[float, Range(0.01, 1000.0), Live()] = 1.5
+    """The one that is an ERROR; at least warn."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.alarm < self.warn:
+            raise ValueError(f"alarm ({self.alarm:g}) must not be below warn ({self.warn:g})")
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Every parameter of the segmentation node; the teacher is the same node with other weights."""
 
@@ -202,6 +222,7 @@ class NodeConfig:
     filter: FilterConfig = field(default_factory=FilterConfig)
     pace: PaceConfig = field(default_factory=PaceConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
 
 
 def load_config(kind: type[T], path: Path) -> T:

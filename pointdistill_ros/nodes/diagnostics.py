@@ -70,6 +70,11 @@ class Health:
             reasons = "; ".join(filter(None, (f"timing: {reason}", reasons)))
         return max(worst, int(level)), reasons
 
+    @property
+    def active(self) -> bool:
+        """Whether clouds are expected."""
+        return self._active_since is not None
+
     def loaded(self, facts: dict[str, str]) -> None:
         """The model is ready; ``facts`` are shown with its status."""
         with self._lock:
@@ -139,9 +144,17 @@ class Health:
                 self._network_fault = f"{type(error).__name__}: {reason}"
 
     def statuses(
-        self, counters: Counters, publishers: int, limits: DiagnosticsConfig, skipped: int = 0
+        self,
+        counters: Counters,
+        publishers: int,
+        limits: DiagnosticsConfig,
+        skipped: int = 0,
+        *also: Status,
     ) -> list[Status]:
-        """The three statuses as of now; ``skipped``: clouds left out to keep the pace."""
+        """The three statuses as of now, and those that others judged.
+
+        ``skipped``: clouds left out to keep the pace.
+        """
         with self._lock:
             now = self._clock()
             statuses = [
@@ -164,6 +177,7 @@ class Health:
                     "dropped: invalid": str(counters.invalid),
                     "dropped: failed": str(counters.failed),
                 }, now),
+                *also,
             ]  # fmt: skip
             ill = [s for s in statuses if s.level != Level.OK]
             worst = min(max((s.level for s in ill), default=Level.OK), Level.ERROR)

@@ -98,6 +98,7 @@ def segmentation_stats(
     model_id: str,
     segmentation: Segmentation,
     milliseconds: Mapping[str, float],
+    drift: float,
     counters: Counters,
     health: tuple[int, str],
 ) -> Any:
@@ -123,7 +124,7 @@ def segmentation_stats(
         class_fraction=shares.tolist(),
         mean_probability=float(segmentation.probability.sum(dtype=np.float64)) / max(valid, 1),
         mean_entropy=float(segmentation.entropy.sum(dtype=np.float64)) / max(valid, 1),
-        drift_score=float("nan"),
+        drift_score=drift,
         health=health[0],
         degradation=health[1],
     )

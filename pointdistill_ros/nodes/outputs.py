@@ -10,6 +10,7 @@ Not here: /diagnostics, which also lives while there is no model.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +50,8 @@ class Labelled(NamedTuple):
     segmentation: Segmentation
     milliseconds: dict[str, float]
     """Of every step of TIMES."""
+    drift: float = math.nan
+    """Score; NaN where it is not measured."""
 
 
 class Outputs:
@@ -129,6 +132,7 @@ class Outputs:
                 self._model_id,
                 labelled.segmentation,
                 labelled.milliseconds,
+                labelled.drift,
                 counters,
                 health,
             )

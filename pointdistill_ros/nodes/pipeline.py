@@ -6,6 +6,7 @@ message → scan → where the network sees it → segmentation → classes that
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from pointdistill_ros.config import InputConfig, NodeConfig
 from pointdistill_ros.errors import CloudError
 from pointdistill_ros.io.pointcloud2 import DecodeOptions, decode
 from pointdistill_ros.nodes.diagnostics import SAMPLE, Health, cloud_facts
+from pointdistill_ros.nodes.drift import DriftMonitor
 from pointdistill_ros.nodes.model import SegmenterLike
 from pointdistill_ros.nodes.outputs import Labelled, Outputs
 from pointdistill_ros.nodes.placement import TfPlacement
@@ -32,8 +34,9 @@ class CloudPipeline:
         placement: TfPlacement,
         outputs: Outputs,
         health: Health,
+        drift: DriftMonitor | None = None,
     ) -> None:
-        self.outputs = outputs
+        self.outputs, self._drift = outputs, drift
         self._segmenter, self._classes = segmenter, classes
         self._placement, self._health = placement, health
         self._budget = CloudBudget(segmenter)
@@ -48,7 +51,8 @@ class CloudPipeline:
         seen, misplaced = self._placement(scan, config.input.z_offset)
         decoded = time.perf_counter()
         self._budget.begin(config.model.max_latency_ms)
-        segmentation = self._classes(self._segmenter(seen))
+        found = self._segmenter(seen)
+        segmentation = self._classes(found)
         segmented = time.perf_counter()
         unfiltered = self.outputs.publish_clouds(cloud, segmentation, config)
         total = time.perf_counter() - began
@@ -59,6 +63,8 @@ class CloudPipeline:
         if seen is not scan:
             facts["seen by the network"] = f"in {seen.frame}, z {config.input.z_offset:+g} m"
         self._health.described(facts, "; ".join(filter(None, doubts)))
+        # after the labels have gone out: nobody waits for it
+        drift = math.nan if self._drift is None else self._drift.measure(seen, found, config.drift)
         return Labelled(
             cloud.header,
             segmentation,
@@ -70,6 +76,7 @@ class CloudPipeline:
                 "publish": 1e3 * (began + total - segmented),
                 "total": 1e3 * total,
             },
+            drift,
         )
 
     def close(self) -> None:

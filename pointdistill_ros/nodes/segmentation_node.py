@@ -26,6 +26,7 @@ from pointdistill_ros.nodes import messages, parameters
 from pointdistill_ros.nodes.aliases import apply_aliases
 from pointdistill_ros.nodes.check import check, wants_check
 from pointdistill_ros.nodes.diagnostics import Health
+from pointdistill_ros.nodes.drift import DriftMonitor
 from pointdistill_ros.nodes.intake import Intake
 from pointdistill_ros.nodes.model import ModelHost, OwnModel, SegmenterLike, model_facts
 from pointdistill_ros.nodes.model_thread import ModelThread
@@ -63,6 +64,7 @@ class SegmentationNode(LifecycleNode):
         self._segmenter: SegmenterLike | None = None
         self._classes: SentClasses | None = None
         self._pipeline: CloudPipeline | None = None
+        self._drift: DriftMonitor | None = None
         self._thread: ModelThread | None = None
         self._intake: Intake | None = None
         self._health = Health()
@@ -110,6 +112,8 @@ class SegmentationNode(LifecycleNode):
         """Subscribe and start the worker."""
         assert self._pipeline is not None and self._thread is not None
         intake = Intake(self, self._pipeline, self._health, lambda: self._config)
+        if self._drift is not None:
+            self._drift.forget()
         try:
             intake.start(self._thread)
         except Exception as error:  # a QoS override that does not exist
@@ -157,13 +161,17 @@ class SegmentationNode(LifecycleNode):
         """Raises where the model's classes, a target frame or a QoS override is not to be had."""
         self._classes = SentClasses(segmenter.label_set, self._config.output.classes)
         self._classes.members(self._config.filter.classes)
-        placement = TfPlacement(self, self._config.input.target_frame)
+        config = self._config
+        self._drift = DriftMonitor.open(config.drift, config.model, segmenter.weights_sha256)
+        placement = TfPlacement(self, config.input.target_frame)
         try:
             outputs = Outputs(self, self._classes, segmenter.model_id, segmenter.weights_sha256)
         except Exception:
             placement.close()
             raise
-        return CloudPipeline(segmenter, self._classes, placement, outputs, self._health)
+        return CloudPipeline(
+            segmenter, self._classes, placement, outputs, self._health, self._drift
+        )
 
     def _stop_intake(self) -> bool:
         self._health.deactivated()
@@ -190,7 +198,7 @@ class SegmentationNode(LifecycleNode):
             self._pipeline.close()
         if self._intake is not None:
             self._intake.release()
-        self._segmenter = self._classes = self._pipeline = None
+        self._segmenter = self._classes = self._pipeline = self._drift = None
         self._health.unloaded()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
@@ -237,8 +245,9 @@ class SegmentationNode(LifecycleNode):
         publishers, skipped = (intake.publishers, intake.skipped) if intake is not None else (0, 0)
         if segmenter is not None:
             self._health.runs(f"{segmenter.engine}: {segmenter.engine_detail}")
+        also = () if self._drift is None else (self._drift.status(self._health.active),)
         statuses = self._health.statuses(
-            self.counters, publishers, self._config.diagnostics, skipped
+            self.counters, publishers, self._config.diagnostics, skipped, *also
         )
         self._reporter.report(statuses, publishers, "" if segmenter is None else segmenter.device)
 

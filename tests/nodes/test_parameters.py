@@ -34,6 +34,8 @@ LIVE = {
     "diagnostics.error_age",
     "diagnostics.warn_dropped",
     "diagnostics.log_period",
+    "drift.warn",
+    "drift.alarm",
 }
 
 

@@ -142,8 +142,14 @@ class DriftWatch:
         Raises InputError where it is damaged, or was made with other weights.
         """
         path = reference_path(weights)
-        if not path.is_file():
-            return None
+        return cls.read(path, weights_sha256, config) if path.is_file() else None
+
+    @classmethod
+    def read(cls, path: Path, weights_sha256: str, config: AlarmConfig | None = None) -> DriftWatch:
+        """With the reference of a file.
+
+        Raises InputError where there is none, it is damaged, or was made with other weights.
+        """
         reference = DriftReference.load(path)
         if reference.weights_sha256 != weights_sha256:
             raise InputError(

@@ -24,6 +24,7 @@ from pointdistill_ros.config import parse_config
 from pointdistill_ros.errors import ConfigError, InputError, PointDistillError
 from pointdistill_ros.evaluation.drift.gauges import GAUGES
 from pointdistill_ros.io.atomic import atomic_path
+from pointdistill_ros.io.regular import require_file
 
 FORMAT = 1
 SHRINKAGE = 0.2
@@ -129,6 +130,7 @@ class DriftReference:
     @classmethod
     def load(cls, path: Path) -> DriftReference:
         """Read what ``save`` wrote. Raises InputError."""
+        require_file(path)
         try:
             data: dict[str, Any] = json.loads(path.read_text())
             return parse_config(cls, data, str(path))
