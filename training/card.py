@@ -93,9 +93,9 @@ def _expects(meta: CheckpointMeta, sources: Sequence[DataLicence]) -> Iterator[s
     moved = augment.get("height", 0.0)
     tilt = augment.get("tilt_degrees", 0.0)
     yield (
-        f"- x forward, y left, z up, metres; the sensor {-ROAD_HEIGHT:g} m above the road (training "
-        f"moved it by up to {moved:g} m and tilted it by up to {tilt:g}°); shift z where yours "
-        "is mounted otherwise"
+        f"- x forward, y left, z up, metres; the sensor {-ROAD_HEIGHT:g} m above the road "
+        f"(training moved it by up to {moved:g} m and tilted it by up to {tilt:g}°); shift z where "
+        "yours is mounted otherwise"
     )
     if not meta.intensity.used:
         yield "- no intensity: it was trained without, and that of your scans is not looked at"
