@@ -133,7 +133,7 @@ def test_frames_that_are_known_are_not_measured_again(tmp_path):
     [
         ([], "nothing to measure"),
         (["--dataset", "semantic-kitti"], "needs --root"),
-        (["--drives", "nowhere", "--reference", "none.json"], "none.json: not a drift reference"),
+        (["--drives", "nowhere", "--reference", "none.json"], "none.json: No such file"),
     ],
 )
 def test_commands_that_cannot_work_say_why(tmp_path, options, message):

@@ -79,6 +79,9 @@ def evaluation(teacher=True, truth=True, temporal=True, frames=8):
                 "intensity_field": "auto",
                 "intensity_scale": "auto",
                 "zero_is_no_return": False,
+                "z_offset": 0.42,
+                "target_frame": "base_link",
+                "classes": "model",
             },
             "workers": 1,
         },
@@ -146,6 +149,7 @@ def test_figures_stand_in_the_page_in_the_json_and_in_the_tables(tmp_path):
     page = render(one)
     agreement = one.agreement.agreement
     assert f'<p class="value">{100 * agreement:.1f}<small>%' in page
+    assert "seen in base_link, z shifted by +0.42 m" in page
     assert "check height first" in page and "Shift z by -1.83 m." in page
     one.save(tmp_path / "report.json")
     data = json.loads((tmp_path / "report.json").read_text())
