@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client that talks to nodes over DDS, and nodes as processes of their own."""
 
+import gc
 import os
 import runpy
 import signal
@@ -266,10 +267,11 @@ def cloud():
 
 @pytest.fixture
 def transport(monkeypatch):
-    """This process speaks as the nodes do."""
+    """This process speaks as the nodes do, and none of an earlier test's is left in it."""
     pytest.importorskip("rclpy", reason="rclpy is not installed")
     from pointdistill_ros.nodes import transport
 
+    gc.collect()  # a node that was destroyed here stays in the graph while Python holds on to it
     monkeypatch.setenv(transport.profile_variable(), str(transport.config_path(transport.PROFILE)))
 
 

@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """config/security against the graph: what a node has it may have, what it may have it has."""
 
-import time
-
 import pytest
 
 from pointdistill_ros.nodes.multi_config import read_lidars
 from pointdistill_ros.resources import config_path
 from tests.conftest import ROOT
-from tests.nodes.conftest import Client
 from tests.security.sros2_policy import Rights, read_policy, read_profiles
 
 POLICIES = sorted(config_path("security").glob("*.policy.xml"))
 PATIENCE = 200
 """Seconds for a node to be whole; it imports much, and machines are shared."""
-GLANCE = 3.0
-"""Seconds in which an observer hears of what is there."""
 MULTI = "multi_lidar_node"
 COMPARISON = ("-m", "pointdistill_ros.nodes.comparison_node")
 
@@ -73,25 +68,22 @@ def graph(client, name, namespace) -> Rights:
     )
 
 
-def compare(policy, allowed, path, namespace="/"):
-    """Wait until the graph is what the policy says; else say which lines are wrong.
+def compare(client, policy, allowed, path, namespace="/"):
+    """Wait until the graph is what the policy says; else say which lines are wrong."""
+    seen = Rights()
 
-    rmw_fastrtps keeps one message of the graph at a time: an observer that is busy when two arrive
-    never learns of one node's last topics (ros2/rmw_fastrtps#792). So several look, one after
-    another; each is told everything anew.
-    """
-    seen, end = Rights(), time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        observer = Client()
-        try:
-            observer.spin(GLANCE)
-            if (policy.node, namespace) in observer.node.get_node_names_and_namespaces():
-                seen = graph(observer, policy.node, namespace)
-        finally:
-            observer.close()
-        if seen == allowed:
-            return
-    missing, surplus = seen.beyond(allowed), allowed.beyond(seen)
+    def same():
+        nonlocal seen
+        if (policy.node, namespace) not in client.node.get_node_names_and_namespaces():
+            return False
+        seen = graph(client, policy.node, namespace)
+        return seen == allowed
+
+    try:
+        client.until(same, timeout=PATIENCE)
+        return
+    except AssertionError:
+        missing, surplus = seen.beyond(allowed), allowed.beyond(seen)
     lines = [f"add {line}" for line in missing] + [f"remove {line}" for line in surplus]
     pytest.fail(f"config/security/{path.name} is not what the node has:\n" + "\n".join(lines))
 
@@ -111,21 +103,21 @@ def start(start_node, name, *more):
 
 @pytest.mark.ros
 @pytest.mark.timeout(300)
-@pytest.mark.usefixtures("messages_built", "transport")
+@pytest.mark.usefixtures("messages_built")
 @pytest.mark.parametrize("name", START)
-def test_the_graph_is_the_policy(start_node, name):
+def test_the_graph_is_the_policy(client, start_node, name):
     path = config_path(f"security/{name}.policy.xml")
     policy = read_policy(path)
     has_labels = importable("vision_msgs") and "vision_msgs" in policy.options
     start(start_node, name)
-    compare(policy, policy.rights(*(["vision_msgs"] if has_labels else [])), path)
+    compare(client, policy, policy.rights(*(["vision_msgs"] if has_labels else [])), path)
 
 
 @pytest.mark.ros
 @pytest.mark.timeout(300)
-@pytest.mark.usefixtures("messages_built", "transport")
+@pytest.mark.usefixtures("messages_built")
 @pytest.mark.parametrize("name", START)
-def test_the_graph_is_the_policy_with_every_option(start_node, name):
+def test_the_graph_is_the_policy_with_every_option(client, start_node, name):
     """In a namespace, with other topics, in simulated time and another frame."""
     path = config_path(f"security/{name}.policy.xml")
     policy = read_policy(path)
@@ -140,13 +132,13 @@ def test_the_graph_is_the_policy_with_every_option(start_node, name):
         arguments += ["-r", f"{old}:={new}"]
     start(start_node, name, *arguments, "-r", "__ns:=/vehicle")
     allowed = policy.rights(*options, namespace="/vehicle", **renamed)
-    compare(policy, allowed, path, namespace="/vehicle")
+    compare(client, policy, allowed, path, namespace="/vehicle")
 
 
 @pytest.mark.ros
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("messages_built", "transport")
-def test_the_graph_of_a_process_for_several_lidars_is_its_policy(start_node):
+@pytest.mark.usefixtures("messages_built")
+def test_the_graph_of_a_process_for_several_lidars_is_its_policy(client, start_node):
     path = config_path(f"security/{MULTI}.policy.xml")
     profiles = read_profiles(path)
     options = ["use_sim_time", *(["vision_msgs"] if importable("vision_msgs") else [])]
@@ -156,13 +148,8 @@ def test_the_graph_of_a_process_for_several_lidars_is_its_policy(start_node):
         program=(str(ROOT / "tests/nodes/fake_multi_node.py"),),
     )
     for policy in profiles:
-        compare(policy, policy.rights(*options), path, namespace=policy.namespace)
-    observer = Client()
-    try:
-        observer.spin(GLANCE)
-        found = set(observer.node.get_node_names_and_namespaces())
-    finally:
-        observer.close()
+        compare(client, policy, policy.rights(*options), path, namespace=policy.namespace)
+    found = set(client.node.get_node_names_and_namespaces())
     assert found - {("client", "/")} == {(policy.node, policy.namespace) for policy in profiles}
 
 
