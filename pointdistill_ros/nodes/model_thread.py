@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -28,6 +29,17 @@ class Worker(Protocol):
     def run(self) -> None: ...  # noqa: D102
 
 
+def _settle(future: Future[T], job: Callable[[], T]) -> None:
+    """Do a job for its Future."""
+    try:
+        future.set_result(job())
+    except BaseException as error:  # handed to whoever asks for the result
+        future.set_exception(error)
+        # This frame is in the error's traceback and the error in the Future: without this they keep
+        # each other, and all that the failed job held, alive until Python looks for cycles.
+        del future
+
+
 class ModelThread:
     """Runs jobs one after the other; a daemon, so that a job that hangs cannot hold up the exit."""
 
@@ -39,14 +51,7 @@ class ModelThread:
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Queue a job; its result or exception comes with the Future."""
         future: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(job())
-            except BaseException as error:  # handed to whoever asks for the result
-                future.set_exception(error)
-
-        self._jobs.put(run)
+        self._jobs.put(partial(_settle, future, job))
         return future
 
     def serve(self, worker: Worker) -> Future[None]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -32,3 +34,31 @@ def test_a_job_that_hangs_is_not_waited_for():
     thread.end(0.05)
     assert time.monotonic() - began < 5
     release.set()
+
+
+def test_a_job_that_failed_keeps_nothing_alive():
+    """As a model that did not fit into the device's memory: the next try needs that memory."""
+
+    class Model:
+        pass
+
+    def load():
+        nonlocal seen
+        model = Model()
+        seen = weakref.ref(model)
+        raise MemoryError
+
+    seen = None
+    thread = ModelThread()
+    gc.disable()
+    try:
+        with pytest.raises(MemoryError) as refused:
+            thread.submit(load).result(5)
+        del refused
+        end = time.monotonic() + 5
+        while seen() is not None and time.monotonic() < end:
+            time.sleep(0.01)
+        assert seen() is None
+    finally:
+        gc.enable()
+        thread.end(5)
