@@ -33,7 +33,8 @@ class SoftTargets:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     weight: float = 1.0
-    """Of this term."""
+    """Of this term where every voxel has a teacher's scores; a batch in which few have some counts
+    as much less."""
     temperature: float = 2.0
     """Above 1 the teacher's second thoughts count more."""
     voxels: Literal["labelled", "all"] = "labelled"
