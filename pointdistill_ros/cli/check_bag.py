@@ -16,19 +16,31 @@ WITHOUT_INTENSITY = "student-no-intensity"
 _WIDTH = 132
 
 
-def check(bag: Path, topic: str | None, weights: str, z_offset: float, as_json: bool) -> bool:
-    """Print what was found; False where something is bad. Raises InputError, CheckpointError."""
+def check(
+    bag: Path,
+    topic: str | None,
+    weights: str,
+    z_offset: float,
+    target_frame: str,
+    as_json: bool,
+) -> bool:
+    """Print what was found; False where something is bad. Raises InputError, CheckpointError.
+
+    ``target_frame``: in which the network sees the clouds; empty leaves them in their own.
+    """
     from rich.console import Console
 
     from pointdistill_ros.checkpoint import find_weights, load_checkpoint
     from pointdistill_ros.evaluation.bags.check import check_bag
     from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
+    from pointdistill_ros.evaluation.bags.mounting import open_mounting
     from pointdistill_ros.evaluation.bags.tables import check_table
 
     index = FrameIndex.of(bag, topic)
     meta = load_checkpoint(find_weights(weights))[1]
+    placement = open_mounting(index, target_frame).placement if target_frame else None
     with BagFrames(index) as frames:
-        found = check_bag(frames, reference_of(meta), z_offset=z_offset)
+        found = check_bag(frames, reference_of(meta), z_offset=z_offset, placement=placement)
     if as_json:
         print(json.dumps({"model": meta.model_id, **found.to_dict()}, indent=2, ensure_ascii=False))
         return found.worst != "bad"

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pointdistill_ros.cli.options import Topic, Weights, ZOffset
+from pointdistill_ros.cli.options import TargetFrame, Topic, Weights, ZOffset
 from pointdistill_ros.errors import PointDistillError
 
 NETWORKS = ("student", "teacher-cpu", "teacher")
@@ -38,12 +38,13 @@ def info(
     topic: Topic = None,
     weights: Weights = "student",
     z_offset: ZOffset = 0.0,
+    target_frame: TargetFrame = "",
 ) -> None:
     """Networks, weights and environment; exits with 1 when something here is broken."""
     if bag is not None:
         from pointdistill_ros.cli.check_bag import check
 
-        if not check(bag, topic, weights, z_offset, as_json):
+        if not check(bag, topic, weights, z_offset, target_frame, as_json):
             raise typer.Exit(1)
         return
     report, problems = _report()

@@ -21,7 +21,7 @@ from pointdistill_ros.evaluation.motion.trajectory import pose_of
 from pointdistill_ros.io.bag import BagWriter
 from pointdistill_ros.io.cloud_parts import encode_scan
 from pointdistill_ros.io.pointcloud2 import DecodeOptions
-from tests.evaluation.bags.mounts import turn
+from tests.evaluation.bags.mounts import turn, write_mount
 
 KNOWN = Reference("student", 0.15, 0.0, 0.3, 0.55, False)
 STAMP = 1_700_000_000_000_000_000
@@ -45,9 +45,15 @@ def street(seed=0, points=40_000, height=1.73):
     return xyz.astype(np.float32), intensity.astype(np.float32)
 
 
-def write(path, change=lambda i, xyz, intensity: None, times=None, delay=20_000_000, frame="lidar"):
-    """Two clouds; ``change`` may alter the arrays or return others."""
+def keep(i, xyz, intensity):
+    """The street as it is."""
+
+
+def write(path, change=keep, times=None, delay=20_000_000, frame="lidar", mount=None):
+    """Two clouds; ``change`` may alter the arrays or return others. ``mount``: in base_link."""
     with BagWriter(path) as bag:
+        if mount is not None:
+            write_mount(bag, {frame: ("base_link", *mount)})
         for i, at in enumerate(times or (0, 100_000_000)):
             xyz, intensity = (array.copy() for array in street(i % 2))
             changed = change(i, xyz, intensity)
@@ -236,6 +242,18 @@ def test_the_option_that_is_printed_makes_it_fit(info, tmp_path):
     assert result.exit_code == 0 and "shifted by +0.42 m" in result.output
     result = info("--check-bag", path, "--z-offset", "-0.42")
     assert result.exit_code == 1 and "set --z-offset 0.42" in result.output
+
+
+def test_the_frame_that_the_tilted_sensor_needs(info, tmp_path):
+    path = write(tmp_path / "a.mcap", tilted, mount=(turn(0, 7, 0), (0.5, 0.0, 1.73)))
+    tilt = info("--check-bag", path)
+    assert tilt.exit_code == 1 and "mounted at an angle" in tilt.output
+    placed = ("--target-frame", "base_link", "--z-offset", "-1.73", "--json")
+    level = info("--check-bag", path, *placed)
+    (height,) = (f for f in json.loads(level.output)["findings"] if f["what"] == "height")
+    assert level.exit_code == 0 and "in base_link, shifted by -1.73 m" in height["found"]
+    nowhere = info("--check-bag", path, "--target-frame", "base")
+    assert nowhere.exit_code != 0 and "no transform lidar → base" in str(nowhere.exception)
 
 
 def test_intensity_that_does_not_fit_has_an_alternative(info, tmp_path, monkeypatch):
