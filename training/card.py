@@ -14,6 +14,7 @@ from pointdistill_ros.evaluation.confusion import ConfusionMatrix
 from pointdistill_ros.evaluation.figures import Figures
 from pointdistill_ros.protocols.labellers import DESCRIPTIONS
 from training.licences import DataLicence, licence_text
+from training.lineage import INITIAL
 from training.validation import MAIN, summary
 
 _WEAK, _CONFUSED = 0.2, 0.2
@@ -68,6 +69,9 @@ def _facts(sha256: str, size: int, meta: CheckpointMeta) -> Iterator[str]:
     )
     yield ""
     yield f"- sha256 `{sha256}`"
+    for entry in meta.training.get("learned_from", ()):
+        if entry.get("role") == INITIAL:
+            yield f"- started from `{entry['model']}`, sha256 `{entry['sha256'][:12]}`"
     yield (
         f"- {meta.training.get('steps', '?')} optimiser steps, by `{_command(meta)}`; recipe in "
         "the header (`safetensors` metadata, key `pointdistill`)"

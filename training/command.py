@@ -115,6 +115,8 @@ def _parser(program: Program[C]) -> argparse.ArgumentParser:
         parser.add_argument("--teacher", help=help_text)
         help_text = "weights of train_camera_teacher, for recipes with a camera"
         parser.add_argument("--camera", type=Path, help=help_text)
+    help_text = "weights to start from, not from new ones: a shipped name or a file"
+    parser.add_argument("--initial", help=help_text)
     parser.add_argument("--data", type=Path, help="folder that the recipe's data sets lie in")
     parser.add_argument("--cache", type=Path, help="rendered streets (default runs/streets)")
     parser.add_argument("--run", type=Path, help=f"folder of this run (default runs/{role}-RECIPE)")
@@ -168,7 +170,10 @@ def _setting(program: Program[C], args: argparse.Namespace) -> tuple[C, Places]:
     camera = Path(remembered["camera"]) if remembered.get("camera") else None
     if program.teacher and args.camera:
         camera = args.camera
-    return config, Places(run, data, cache, teacher, camera)
+    initial = Path(remembered["initial"]) if remembered.get("initial") else None
+    if args.initial:
+        initial = find_weights(args.initial)
+    return config, Places(run, data, cache, teacher, camera, initial)
 
 
 def _how_to_resume(program: Program[C], run: Path | None) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from training.run import Places
 
 MANIFEST = "manifest.json"
+INITIAL = "initial weights"
+"""Role of the network that a run started from."""
 
 
 def learned_from(config: TrainConfig, places: Places) -> list[dict[str, Any]]:
@@ -37,16 +39,23 @@ def learned_from(config: TrainConfig, places: Places) -> list[dict[str, Any]]:
         entry
         for source in config.sources
         if source.kind == "pseudo" and source.weight > 0 and places.data is not None
-        for entry in labellers_of(places.data / source.folder, source.folder)
+        for entry in labellers_of(places.data / source.folder, nameable(source.folder))
     ]
     soft = getattr(config, "soft_targets", None)
     if soft is not None and soft.weight and soft.folder:
-        entries += labellers_of(Path(soft.folder), soft.folder)
+        entries += labellers_of(Path(soft.folder), nameable(soft.folder))
     if places.teacher is not None and getattr(config, "teacher", "") == "frozen":
         entries.append(network_entry(places.teacher, "teacher"))
     if places.camera is not None and getattr(config, "camera", None):
         entries.append(camera_entry(places.camera))
+    if places.initial is not None:
+        entries.append(network_entry(places.initial, INITIAL))
     return entries
+
+
+def nameable(folder: str) -> str:
+    """A folder as headers name it: of an absolute path the last part, the rest means nothing."""
+    return Path(folder).name if Path(folder).is_absolute() else folder
 
 
 def network_entry(path: Path, role: str) -> dict[str, Any]:

@@ -51,6 +51,8 @@ class Places:
     """Weights that a student learns from."""
     camera: Path | None = None
     """Weights of a camera teacher that it learns from, too."""
+    initial: Path | None = None
+    """Weights to start from."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def train_run(
     folder, first = RunFolder(places.run), is_first_process()
     with folder.locked() if first else nullcontext():
         if first:  # before others are started, which would wait in vain
-            names = ("data", "cache", "teacher", "camera")
+            names = ("data", "cache", "teacher", "camera", "initial")
             facts = {name: str(getattr(places, name) or "") for name in names}
             folder.begin(config, describe_start(facts))
         console = Console(quiet=not first)
@@ -100,7 +102,7 @@ def _train(
 ) -> Path:
     first = fabric.global_rank == 0
     mix = open_mix(config, places, fabric, console)
-    model = model_config(config)
+    model = model_config(config, places.initial)
     task = make_task(config, places, mix, fabric)
     network = task.network
     watch = Monitor(config, mix, model, places.cache) if first else None

@@ -25,9 +25,10 @@ TaskLoss = Callable[[Tensor, Batch], tuple[Tensor, dict[str, Tensor]]]
 
 
 def supervised(config: TrainConfig, places: Places, mix: SourceMix, fabric: Fabric) -> Task:
-    """A new network and the loss of its labels."""
-    model = model_config(config)
-    return Task(build_network(config, model, mix, fabric), make_loss(config, mix, fabric), model)
+    """A network, new or from given weights, and the loss of its labels."""
+    model = model_config(config, places.initial)
+    network = build_network(config, model, mix, fabric, places.initial)
+    return Task(network, make_loss(config, mix, fabric), model)
 
 
 def make_loss(config: TrainConfig, mix: SourceMix, fabric: Fabric) -> Loss:

@@ -33,13 +33,13 @@ from training.supervised import task_loss
 
 
 def distillation(config: DistillConfig, places: Places, mix: SourceMix, fabric: Fabric) -> Task:
-    """A new student that learns from the weights in ``places``, or together with a new teacher.
+    """A student that learns from the weights in ``places``, or together with a new teacher.
 
     Raises CheckpointError, ConfigError, InputError.
     """
-    model = model_config(config)
+    model = model_config(config, places.initial)
     side = camera_side(config.camera, places, mix, fabric) if config.camera else None
-    student = build_network(config, model, mix, fabric)
+    student = build_network(config, model, mix, fabric, places.initial)
     assert isinstance(student, PTv3)
     extras: dict[str, nn.Module] = {}
     teacher, shape = None, model
