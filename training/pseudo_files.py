@@ -5,6 +5,9 @@
     ROOT/unlabelled/NAME.npz  the cloud: a link, or packed where the source is of another format …
     ROOT/drives/DRIVE/NAME.npz    … or here, where it is one of a drive
     ROOT/scores/NAME.npz      all labels and confidences, soft targets if wanted, and who made them
+    ROOT/alone/NAME.npz       the same before sweeps voted, where they did (pseudo_votes.py)
+    ROOT/motion/DRIVE.npz     where the scans of a drive were taken (pseudo_motion.py)
+    ROOT/semantic-kitti/      the same scans for other readers, if wanted (pseudo_kitti.py)
     ROOT/manifest.json, README.md
 
 Every file appears whole or not at all.
@@ -26,6 +29,7 @@ from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.scan import LidarScan
 from training.self_training import SoftLabels, top_classes
 
+SCORES, ALONE = "scores", "alone"
 SINGLE, DRIVES = "unlabelled", "drives"
 """Folders of clouds: every file a place of its own, or every folder in it."""
 _LIMIT = 32767
@@ -88,16 +92,17 @@ def unpacked_cloud(arrays: dict[str, NDArray[Any]]) -> LidarScan:
 class PseudoFolder:
     """Reading and writing of such a folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, kind: str = SCORES) -> None:
+        """``kind``: whose scores, those that count or those before sweeps voted."""
+        self.root, self.kind = root, kind
 
     def scores_path(self, name: str) -> Path:
         """File with everything that was said about a scan."""
-        return self.root / "scores" / f"{name}.npz"
+        return self.root / self.kind / f"{name}.npz"
 
     def scored(self) -> list[str]:
         """Names of all scans with scores."""
-        return sorted(path.stem for path in (self.root / "scores").glob("*.npz"))
+        return sorted(path.stem for path in (self.root / self.kind).glob("*.npz"))
 
     def origin(self, name: str) -> tuple[str, str] | None:
         """Digests of settings and cloud of a scan's scores; None without or where damaged."""
@@ -153,13 +158,23 @@ class PseudoFolder:
         if top:
             classes, values = top_classes(found.probability, top)
             arrays |= {"soft_row": found.row, "soft_class": classes, "soft_value": values}
-        _write(self.scores_path(name), arrays)
+        write_arrays(self.scores_path(name), arrays)
 
     def write_labels(
         self, name: str, labels: NDArray[np.uint8], confidence: NDArray[np.uint8]
     ) -> None:
         """What training reads; labels are 255 where they are doubtful."""
-        _write(self.root / "pseudo" / f"{name}.npz", {"pseudo19": labels, "conf": confidence})
+        path = self.root / "pseudo" / f"{name}.npz"
+        write_arrays(path, {"pseudo19": labels, "conf": confidence})
+
+    def read_cloud(self, name: str, folder: str) -> LidarScan:
+        """A cloud that was written. Raises InputError where it is missing or damaged."""
+        path = self.root / folder / f"{name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                return unpacked_cloud({key: data[key] for key in ("xyz", "inten", "q")})
+        except Exception as error:
+            raise InputError(f"{path}: not a packed cloud ({error}); label it again") from error
 
     def write_cloud(self, name: str, folder: str, cloud: Path | dict[str, NDArray[Any]]) -> None:
         """Link a packed file, or write the members of one."""
@@ -169,7 +184,7 @@ class PseudoFolder:
             if other.is_symlink() and other != path:  # where an earlier command put it
                 other.unlink()
         if isinstance(cloud, dict):
-            _write(path, cloud)
+            write_arrays(path, cloud)
         elif not (path.exists() and path.samefile(cloud)):
             path.unlink(missing_ok=True)
             path.symlink_to(cloud.resolve())
@@ -185,6 +200,7 @@ def is_packed(path: Path, scan: LidarScan) -> bool:
         return np.array_equal(data["inten"], np.round(scan.intensity * 100))
 
 
-def _write(path: Path, arrays: dict[str, Any]) -> None:
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """An ``.npz``, whole or not at all."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)

@@ -27,6 +27,15 @@ class Job:
     """Of the cloud: of places of their own, or of a drive."""
     file: Path | None
     """Where the scan is a file."""
+    source: Path
+    """What ``open_scans`` finds it in."""
+    prefix: str
+    """Of the names of its source's scans."""
+
+    @property
+    def is_drive(self) -> bool:
+        """Whether it is one of several scans of one place."""
+        return self.folder != SINGLE
 
 
 def find_jobs(inputs: Sequence[Path], match: str, every: int, drive: bool) -> list[Job]:
@@ -49,7 +58,7 @@ def find_jobs(inputs: Sequence[Path], match: str, every: int, drive: bool) -> li
             name = f"{prefix}{entry.name}"
             if name in jobs:
                 raise InputError(f"{path}: a scan {name} is there twice; label them one by one")
-            jobs[name] = Job(entry, name, folder, None if files is None else files[i])
+            jobs[name] = Job(entry, name, folder, None if files is None else files[i], path, prefix)
     if not jobs:
         raise InputError(f"{', '.join(map(str, inputs))}: no scan is called {match}")
     return list(jobs.values())

@@ -79,7 +79,7 @@ class Sweeps(DerivedScans):
         super().__init__(scans)
         self.before, self.after, self.reach = before, after, reach
         self.drop, self.own_labels = drop, own_labels
-        self._may_move = _may_move(scans.label_set) if drop != "nothing" else None
+        self._may_move = may_move(scans.label_set) if drop != "nothing" else None
         self._order = _in_time(scans)
         self._rank = np.empty(len(scans), np.int64)
         self._rank[self._order] = np.arange(len(scans))
@@ -155,7 +155,7 @@ class Sweeps(DerivedScans):
         return None if bits is None else np.unpackbits(bits, count=count).astype(np.bool_)
 
 
-def _may_move(label_set: LabelSet) -> NDArray[np.bool_]:
+def may_move(label_set: LabelSet) -> NDArray[np.bool_]:
     """[256] whether a class can move, by its meaning in common7. Raises ConfigError."""
     common = LabelSet.named(_COMMON)
     try:
