@@ -14,6 +14,7 @@ from pointdistill_ros.cli.play import play
 from pointdistill_ros.cli.segment import segment
 from pointdistill_ros.cli.simulate import simulate
 from pointdistill_ros.cli.submit import submit
+from pointdistill_ros.cli.view import view
 from pointdistill_ros.errors import one_line_errors
 from pointdistill_ros.openmp import bound_spinning
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (
     demo,
     segment,
+    view,
     play,
     evaluate,
     evaluate_bag,

@@ -67,13 +67,13 @@ class EvaluationOptions:
 
         Raises InputError and LabelError.
         """
-        from pointdistill_ros.evaluation.bags.rerun_recording import require_rerun
+        from pointdistill_ros.evaluation.rerun_scene import require_rerun
         from pointdistill_ros.labels import LabelSet
 
         if output.exists() and not output.is_dir():
             raise InputError(f"{output}: is a file; --out names a folder")
         if self.rerun:
-            require_rerun()
+            require_rerun("--rerun")
         if self.classes != "model":
             LabelSet.named(self.classes)
         return LabelSet.named(self.label_set) if self.label_set else None

@@ -97,13 +97,14 @@ def _open(
     sources: list[ScanSource] = []
     for path in inputs:
         with _skipping(summary, keep_going):
-            sources.append(_open_one(path, topic, options))
+            sources.append(open_source(path, topic, options))
     if not sources:
         raise InputError("; ".join(summary.skipped))
     return sources
 
 
-def _open_one(path: Path, topic: str | None, options: DecodeOptions) -> ScanSource:
+def open_source(path: Path, topic: str | None, options: DecodeOptions) -> ScanSource:
+    """A file, folder or bag that holds scans. Raises InputError."""
     from pointdistill_ros.io.open import ScanFiles, open_scans
 
     source = open_scans(path, topic, options)

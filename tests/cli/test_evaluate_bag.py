@@ -397,11 +397,11 @@ def test_recording_for_the_viewer(evaluate, tmp_path):
 
 
 def test_missing_extras_say_what_to_install(evaluate, drive, tmp_path, monkeypatch):
-    from pointdistill_ros.evaluation.bags import rerun_recording
+    from pointdistill_ros.evaluation import rerun_scene
     from pointdistill_ros.evaluation.motion import registration
 
     monkeypatch.setattr(registration.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(rerun_recording.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(rerun_scene.util, "find_spec", lambda _: None)
     topic = ("--topic", "points")
     code, _, err = evaluate(drive, "-o", tmp_path, *topic, "--rerun")
     assert code == 2 and "rerun-sdk" in err and not list(tmp_path.iterdir())

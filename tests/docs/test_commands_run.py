@@ -23,6 +23,7 @@ from tests.official_trees import write_semantic_kitti
 UNRUN = {
     ("pointdistill", "demo"): "plays over DDS at the sensor's pace: tests/cli/test_demo.py",
     ("pointdistill", "play"): "the same, without end: tests/cli/test_play.py",
+    ("pointdistill", "view"): "opens a window, an extra: tests/cli/test_view.py",
     ("pointdistill", "export"): "half a minute each, an extra: tests/engine/test_onnx.py",
     ("pointdistill", "benchmark"): "many minutes: tests/benchmark",
     ("pointdistill", "evaluate", "simulated"): "renders streets: tests/cli/test_evaluate.py",

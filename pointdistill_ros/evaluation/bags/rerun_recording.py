@@ -8,125 +8,91 @@ every frame as curves over the same time.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pointdistill_ros.errors import InputError
 from pointdistill_ros.evaluation.bags.frames import BagFrames
 from pointdistill_ros.evaluation.bags.labelling import STUDENT, TEACHER, TRUTH
 from pointdistill_ros.evaluation.bags.result import BagEvaluation
-from pointdistill_ros.evaluation.paint import WRONG
 from pointdistill_ros.evaluation.progress import Bar
-from pointdistill_ros.io.atomic import atomic_path
+from pointdistill_ros.evaluation.rerun_scene import Layout, Scene, require_rerun
+from pointdistill_ros.evaluation.walk import shared_label_set
+from pointdistill_ros.labels import UNLABELLED, LabelSet
 
 if TYPE_CHECKING:
     from pointdistill_ros.evaluation.bags.run import BagRun
 
-_RADIUS = 0.04
-
-
-def require_rerun() -> None:
-    """Raises InputError where Rerun is not installed."""
-    if util.find_spec("rerun") is None:
-        raise InputError(
-            "--rerun needs the Rerun SDK; pip install 'pointdistill-ros[viewer]' (rerun-sdk, "
-            "Python 3.11 or later)"
-        )
+FLIPS = "flips"
+_FIGURES = ("latency_ms", "agreement", "accuracy", "flips", "probability")
 
 
 def write_recording(run: BagRun, evaluation: BagEvaluation, path: Path, bar: Bar) -> None:
     """Write the .rrd file; it appears whole or not at all. Raises InputError without Rerun."""
-    require_rerun()
-    import rerun as rr
-
-    with atomic_path(path) as temporary:
-        recording = rr.RecordingStream("pointdistill_ros")
-        recording.save(temporary, default_blueprint=_blueprint(evaluation))
-        _describe(recording, evaluation)
-        done = bar("recording", len(evaluation.records))
-        with BagFrames(run.index, run.options) as frames:
-            for frame in frames.all():
-                record = evaluation.records[frame.index]
-                if not record.error:
-                    recording.set_time("frame", sequence=frame.index)
-                    recording.set_time("recorded", timestamp=np.datetime64(record.time_ns, "ns"))
-                    stored = run.labelled.load(frame.index)
-                    assert stored is not None
-                    _log(recording, evaluation, frame.index, frame.scan().xyz, stored.arrays)
-                done(frame.index + 1)
-        recording.flush()
-        recording.disconnect()
-
-
-def _blueprint(evaluation: BagEvaluation) -> Any:
-    import rerun.blueprint as rrb
-
-    curves = [rrb.TimeSeriesView(origin=f"/figures/{name}", name=name) for name in _figures()]
-    view = rrb.Spatial3DView(origin="/", contents=["+ /drive/**"], name=evaluation.data["name"])
-    return rrb.Blueprint(rrb.Vertical(view, rrb.Horizontal(*curves), row_shares=[4, 1]))
+    require_rerun("--rerun")
+    sets = _label_sets(evaluation)
+    others = {f"not_{name}": name for name in sets if name != STUDENT}
+    titles = {view: f"student ≠ {name}" for view, name in others.items()}
+    layout = Layout(evaluation.data["name"], sets, titles, _FIGURES, "recorded")
+    scene = Scene(layout)
+    done = bar("recording", len(evaluation.records))
+    with scene.file(path), BagFrames(run.index, run.options) as frames:
+        first = _track(scene, evaluation)
+        for frame in frames.all():
+            record = evaluation.records[frame.index]
+            if not record.error:
+                scene.at(frame.index, record.time_ns)
+                pose = evaluation.poses[frame.index]
+                if first is not None and pose is not None:
+                    scene.place(first @ pose)
+                stored = run.labelled.load(frame.index)
+                assert stored is not None
+                xyz, labels = frame.scan().xyz, stored.arrays
+                for name in sets:
+                    scene.labels(name, xyz, labels.get(name))
+                for view, name in others.items():
+                    scene.difference(view, xyz, _differs(labels, name, sets))
+                _log_figures(scene, evaluation, frame.index, xyz)
+            done(frame.index + 1)
 
 
-def _describe(recording: Any, evaluation: BagEvaluation) -> None:
-    """Names and colours of the classes, and the way of the sensor."""
-    import rerun as rr
+def _label_sets(evaluation: BagEvaluation) -> dict[str, LabelSet]:
+    """What the labels of each labelling mean."""
+    names = [name for name in (STUDENT, TEACHER) if name in evaluation.networks]
+    if evaluation.truth_set is not None:
+        names.append(TRUTH)
+    return {name: evaluation.set_of(name) for name in names}
 
-    for name in (STUDENT, TEACHER, TRUTH):
-        if name in evaluation.networks or (name == TRUTH and evaluation.truth_set is not None):
-            label_set = evaluation.set_of(name)
-            classes = [
-                rr.AnnotationInfo(i, label_set.names[i], label_set.colours[i])
-                for i in range(len(label_set))
-            ]
-            recording.log(
-                f"drive/sensor/{name}",
-                rr.AnnotationContext(
-                    [*classes, rr.AnnotationInfo(255, "unlabelled", (90, 90, 90))]
-                ),
-                static=True,
-            )
+
+def _track(scene: Scene, evaluation: BagEvaluation) -> NDArray[np.float64] | None:
+    """Show the way; the inverse of the first known pose."""
     track = [pose for pose in evaluation.poses if pose is not None]
-    if track:
-        first = np.linalg.inv(track[0])
-        recording.log(
-            "drive/track",
-            rr.LineStrips3D([np.array([(first @ pose)[:3, 3] for pose in track])]),
-            static=True,
-        )
+    if not track:
+        return None
+    first = np.asarray(np.linalg.inv(track[0]), np.float64)
+    scene.track(np.array([first @ pose for pose in track]))
+    return first
 
 
-def _log(
-    recording: Any, evaluation: BagEvaluation, index: int, xyz: Any, labels: Mapping[str, Any]
+def _differs(
+    labels: Mapping[str, NDArray[np.uint8]], other: str, sets: Mapping[str, LabelSet]
+) -> NDArray[np.bool_] | None:
+    """Where the student and another labelling part, in classes that both have."""
+    if other not in labels:
+        return None
+    judged = shared_label_set(sets[STUDENT], sets[other])
+    mine, theirs = (sets[name].remap_to(judged)[labels[name]] for name in (STUDENT, other))
+    return np.asarray((mine != theirs) & (theirs != UNLABELLED))
+
+
+def _log_figures(
+    scene: Scene, evaluation: BagEvaluation, index: int, xyz: NDArray[np.float32]
 ) -> None:
-    """One frame."""
-    import rerun as rr
-
-    first = next((pose for pose in evaluation.poses if pose is not None), None)
-    pose = evaluation.poses[index]
-    if first is not None and pose is not None:
-        here = np.linalg.inv(first) @ pose
-        recording.log("drive/sensor", rr.Transform3D(translation=here[:3, 3], mat3x3=here[:3, :3]))
-    valid = np.isfinite(xyz).all(axis=1)
-    for name, ids in labels.items():
-        recording.log(
-            f"drive/sensor/{name}",
-            rr.Points3D(xyz[valid], class_ids=ids[valid].astype(np.uint16), radii=_RADIUS),
-        )
+    """Points that flip, and the curves' values for a frame."""
     found = evaluation.stabilities.get(index)
-    flips = np.empty((0, 3), np.float32) if found is None else xyz[found.flipped & valid]
-    recording.log("drive/sensor/flips", rr.Points3D(flips, colors=WRONG, radii=2 * _RADIUS))
-    for name, value in _figures(evaluation, index).items():
-        if value is not None and np.isfinite(value):
-            recording.log(f"figures/{name}", rr.Scalars(value))
-
-
-def _figures(evaluation: BagEvaluation | None = None, index: int = 0) -> dict[str, float | None]:
-    """The curves and their values for a frame."""
-    names = ("latency_ms", "agreement", "accuracy", "flips", "probability")
-    if evaluation is None:
-        return dict.fromkeys(names)
+    scene.marks(FLIPS, xyz[:0] if found is None else xyz[found.flipped])
     record = evaluation.records[index]
     score = record.scores.get(STUDENT)
     values = (
@@ -136,4 +102,5 @@ def _figures(evaluation: BagEvaluation | None = None, index: int = 0) -> dict[st
         evaluation.flips(index),
         record.probability,
     )
-    return dict(zip(names, values, strict=True))
+    for name, value in zip(_FIGURES, values, strict=True):
+        scene.figure(name, value)
