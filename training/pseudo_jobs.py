@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 from pointdistill_ros.errors import InputError
+from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
+from pointdistill_ros.io.bag import BagScans
 from pointdistill_ros.io.open import ScanFiles, open_scans
-from pointdistill_ros.io.source import ScanEntry
+from pointdistill_ros.io.source import ScanEntry, ScanSource
+from pointdistill_ros.scan import LidarScan
 from training.pseudo_files import DRIVES, SINGLE
 
 _KITTI_RUN = "kitti_raw_run"
@@ -52,7 +56,7 @@ def find_jobs(inputs: Sequence[Path], match: str, every: int, drive: bool) -> li
         one = drive or numbered or path.name == _KITTI_RUN
         folder = f"{DRIVES}/{place}" if one else SINGLE
         prefix = f"{place}_" if numbered else ""
-        for i, entry in enumerate(source.entries()):
+        for i, entry in enumerate(_entries(source)):
             if i % every or not fnmatch(entry.name, match):
                 continue
             name = f"{prefix}{entry.name}"
@@ -62,3 +66,18 @@ def find_jobs(inputs: Sequence[Path], match: str, every: int, drive: bool) -> li
     if not jobs:
         raise InputError(f"{', '.join(map(str, inputs))}: no scan is called {match}")
     return list(jobs.values())
+
+
+def _entries(source: ScanSource) -> Iterator[ScanEntry]:
+    """Scans that are read from the disk when asked for; a bag's own entries hold its messages."""
+    if not isinstance(source, BagScans):
+        yield from source.entries()
+        return
+    index = FrameIndex.of(source.path, source.topic)
+    for i, time_ns in enumerate(index.times_ns):
+        yield ScanEntry(f"{i:06d}", time_ns, partial(_frame, index, i))
+
+
+def _frame(index: FrameIndex, i: int) -> LidarScan:
+    with BagFrames(index) as frames:
+        return frames.one(i).scan()

@@ -83,7 +83,7 @@ def drive_motion(
         if isinstance(source, ScanFiles)
         else _of_bag(source, wanted, on_scan)
     )
-    poses = _from_first(motion.poses, np.linalg.inv(convention.matrix))
+    poses = _from_first(motion.poses, convention.matrix)
     taken = (Taken(t, pose) for t, pose in zip(times, poses, strict=True))
     found = DriveMotion(dict(zip(names, taken, strict=True)), motion.source, motion.notes)
     unknown = np.full((4, 4), np.nan)
@@ -116,8 +116,9 @@ def read_motion(path: Path, settings: str | None = None) -> DriveMotion | None:
         return None
 
 
-def _from_first(poses: Sequence[Pose | None], back: Pose) -> list[Pose | None]:
+def _from_first(poses: Sequence[Pose | None], frame: Pose) -> list[Pose | None]:
     """Poses of the reference convention seen from the first one: worlds may begin far away."""
+    back = np.linalg.inv(frame)
     first = next((pose for pose in poses if pose is not None), np.eye(4))
     home = np.linalg.inv(first @ back)
     return [None if pose is None else np.asarray(home @ pose @ back) for pose in poses]

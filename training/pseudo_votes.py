@@ -52,7 +52,8 @@ class Ballots:
         total = np.zeros((len(keys), probability.shape[1]), np.float32)
         np.add.at(total, order.reshape(-1), probability)
         counts = np.bincount(order.reshape(-1), minlength=len(keys)).astype(np.float32)
-        return cls(keys, total / np.maximum(counts, 1)[:, None])
+        total /= np.maximum(counts, 1)[:, None]
+        return cls(keys, total)
 
     def at(self, xyz: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Which of the points [n, 3] lie in a place with a ballot, and the ballots [k, C]."""
@@ -81,7 +82,7 @@ class Sweep:
         """[n] rows that stand still by their likeliest class."""
         if not len(self.xyz):
             return np.zeros(0, np.bool_)
-        return ~self.movable[self.found.probability.argmax(axis=1)]
+        return np.asarray(~self.movable[self.found.probability.argmax(axis=1)])
 
     @cached_property
     def ballots(self) -> Ballots:

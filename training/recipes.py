@@ -12,7 +12,7 @@ from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.resources import config_path
 from training.config import TrainConfig
 
-Role = Literal["teacher", "student", "distilled"]
+Role = Literal["teacher", "student", "distilled", "adapted"]
 C = TypeVar("C", bound=TrainConfig)
 LENGTHS = ("steps", "epochs", "minutes")
 

@@ -81,7 +81,7 @@ def train(
             pass_fds=[claim],  # a run that outlives us keeps others out
         )
         try:
-            code = _wait(child, guard)
+            code = wait(child, guard)
         finally:
             if child.poll() is None:
                 child.kill()
@@ -96,7 +96,7 @@ def train(
     cell.write("trained", {"weights": weights.name, "sha256": file_sha256(weights)})
 
 
-def _wait(child: subprocess.Popen[bytes], guard: InterruptGuard | None) -> int:
+def wait(child: subprocess.Popen[bytes], guard: InterruptGuard | None) -> int:
     """Exit code of the child, to which a signal is passed on once."""
     passed = False
     if guard:
