@@ -209,12 +209,13 @@ class LatencyBudget:
 def row_costs(config: PTv3Config) -> tuple[float, ...]:
     """Multiplications that one more voxel costs, per stage, where each has some 5 neighbours."""
     costs = [0.0] * len(config.encoder_depths)
-    for depths, channels in (
-        (config.encoder_depths, config.encoder_channels),
-        (config.decoder_depths, config.decoder_channels),
+    for depths, channels, heads in (
+        (config.encoder_depths, config.encoder_channels, config.encoder_heads),
+        (config.decoder_depths, config.decoder_channels, config.decoder_heads),
     ):
         for stage, (depth, width) in enumerate(zip(depths, channels, strict=True)):
-            dense = (5 + 4 + 2 * config.mlp_ratio) * width * width
-            costs[stage] += depth * (dense + 2 * config.patch_sizes[stage] * width)
+            dense = (5 + 2 * config.mlp_ratio) * width * width
+            attention = 4 * width * width + 2 * config.patch_sizes[stage] * width
+            costs[stage] += depth * (dense + (attention if heads[stage] else 0))
             costs[stage] += width * width  # pooling or unpooling
     return tuple(costs)

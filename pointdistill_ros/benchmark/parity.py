@@ -36,6 +36,8 @@ class Prepared:
     coords: NDArray[np.int64]
     """[n, 3] cells."""
     pyramid: VoxelPyramid
+    stem_pairs: int
+    """Pairs of voxels, themselves included, within the stem's kernel."""
     logits: NDArray[np.float32] | None = None
     """[n, classes] of the plain form."""
 
@@ -46,7 +48,7 @@ class Prepared:
         return Geometry(
             rows=tuple(len(stage) for stage in stages),
             pairs=tuple(len(s) + sum(s.neighbours.counts) for s in stages),
-            stem_pairs=len(self.pyramid) + sum(self.pyramid.stem.counts),
+            stem_pairs=self.stem_pairs,
         )
 
 
@@ -63,7 +65,8 @@ def prepare(model: Model, scan: LidarScan, device: str) -> Prepared:
     index = torch.zeros(len(voxels), dtype=torch.int64, device=device)
     coords = torch.from_numpy(voxels.coords).to(device)
     pyramid = build_pyramid(coords, index, model.config, depth=MAX_DEPTH)
-    return Prepared(features, voxels.coords, pyramid)
+    stem = pyramid.stages[0].neighbours if model.config.stem_size == 3 else pyramid.stem
+    return Prepared(features, voxels.coords, pyramid, len(pyramid) + sum(stem.counts))
 
 
 @dataclass(frozen=True)

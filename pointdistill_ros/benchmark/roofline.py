@@ -58,14 +58,14 @@ def count(config: PTv3Config, geometry: Geometry, element: int = 4) -> dict[str,
     _stem(work["stem"], config, geometry, element)
     for s, depth in enumerate(config.encoder_depths):
         for _ in range(depth):
-            _block(work, config, geometry, s, widths[s], element)
+            _block(work, config, geometry, s, widths[s], config.encoder_heads[s] > 0, element)
     below = widths[-1]
     for s in reversed(range(len(rows) - 1)):
         _pooling(work["pooling"], rows[s], rows[s + 1], widths[s], widths[s + 1], element)
         width = config.decoder_channels[s]
         _unpooling(work["pooling"], rows[s], rows[s + 1], (below, widths[s], width), element)
         for _ in range(config.decoder_depths[s]):
-            _block(work, config, geometry, s, width, element)
+            _block(work, config, geometry, s, width, config.decoder_heads[s] > 0, element)
         below = width
     _dense(work["head"], rows[0], below, config.num_classes, element)
     work["head"].bytes += element * rows[0] * (below + config.num_classes)
@@ -85,7 +85,7 @@ def limit_seconds(work: Work, flops: float, bandwidth: float) -> float:
 def _stem(work: Work, config: PTv3Config, geometry: Geometry, element: int) -> None:
     width, n = config.encoder_channels[0], geometry.rows[0]
     work.flops += 2 * geometry.stem_pairs * config.in_channels * width
-    weights = 125 * config.in_channels * width
+    weights = config.stem_size**3 * config.in_channels * width
     work.bytes += _FLOAT * (n * config.in_channels + n * width + weights)
     work.bytes += _STEM_PAIR * geometry.stem_pairs
     if element != _FLOAT:
@@ -98,26 +98,30 @@ def _block(
     geometry: Geometry,
     s: int,
     width: int,
+    attends: bool,
     element: int,
 ) -> None:
     n, hidden = geometry.rows[s], config.mlp_ratio * width
     convolution = work["convolution"]
     convolution.flops += 2 * geometry.pairs[s] * width * width
-    _dense(convolution, n, width, 3 * width, element)
-    # reads x twice (as input, as residual), writes x and q, k, v; reads the table and the weights
+    # reads x twice (as input, as residual), writes x; reads the table and the weights
     copy = element if element != _FLOAT else 0
-    convolution.bytes += n * width * (2 * _FLOAT + copy + 3 * element)
+    convolution.bytes += n * width * (2 * _FLOAT + copy)
     convolution.bytes += 27 * (_INDEX * n + element * width * width)
 
-    attention = work["attention"]
-    attention.flops += 4 * n * min(config.patch_sizes[s], n) * width  # q·k and p·v
-    attention.bytes += element * n * 4 * width  # q, k, v in, result out
-
     mlp = work["mlp"]
-    _dense(mlp, n, width, width, element)
     _dense(mlp, n, width, hidden, element)
     _dense(mlp, n, hidden, width, element)
-    mlp.bytes += n * width * (element + 2 * _FLOAT + copy)
+    mlp.bytes += n * width * (2 * _FLOAT + copy)
+
+    if attends:
+        _dense(convolution, n, width, 3 * width, element)
+        convolution.bytes += 3 * element * n * width  # q, k, v out
+        attention = work["attention"]
+        attention.flops += 4 * n * min(config.patch_sizes[s], n) * width  # q·k and p·v
+        attention.bytes += element * n * 4 * width  # q, k, v in, result out
+        _dense(mlp, n, width, width, element)
+        mlp.bytes += element * n * width
 
 
 def _pooling(work: Work, fine: int, coarse: int, before: int, width: int, element: int) -> None:

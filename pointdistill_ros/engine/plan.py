@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.model.attention import PatchAttention
 from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.curves import CURVES
 from pointdistill_ros.model.ptv3 import (
@@ -51,6 +52,7 @@ class Shape(ctypes.Structure):
         ("num_classes", ctypes.c_int32),
         ("mlp_ratio", ctypes.c_int32),
         ("xcpe", ctypes.c_int32),
+        ("stem_size", ctypes.c_int32),
         ("encoder_depths", _PerStage),
         ("encoder_channels", _PerStage),
         ("encoder_heads", _PerStage),
@@ -87,7 +89,7 @@ def check_shape(config: PTv3Config) -> None:
         (*config.encoder_heads, *config.decoder_heads),
         strict=True,
     )
-    bad = [f"{c} channels in {h} heads" for c, h in widths if c % 16 or (c // h) % 16]
+    bad = [f"{c} channels in {h} heads" for c, h in widths if c % 16 or (h and c // h % 16)]
     if bad:
         raise ConfigError(
             f"the CPU engine needs channels and channels per head in multiples of 16, got "
@@ -108,14 +110,13 @@ def check_shape(config: PTv3Config) -> None:
 
 
 def _shape(config: PTv3Config) -> Shape:
-    depths = zip(config.encoder_depths, (*config.decoder_depths, 0), strict=True)
-    slots = [min(max(pair), len(config.curves)) for pair in depths]
     shape = Shape(
         stages=len(config.encoder_depths),
         in_channels=config.in_channels,
         num_classes=config.num_classes,
         mlp_ratio=config.mlp_ratio,
         xcpe=XCPE_MODES.index(config.xcpe),
+        stem_size=config.stem_size,
     )
     columns = {
         "encoder_depths": config.encoder_depths,
@@ -126,11 +127,11 @@ def _shape(config: PTv3Config) -> Shape:
         "decoder_heads": config.decoder_heads,
         "shifts": [stride.bit_length() - 1 for stride in config.strides],
         "patch_sizes": [min(size, 2**30) for size in config.patch_sizes],
-        "slots": slots,
+        "slots": config.walks,
     }
     for name, values in columns.items():
         getattr(shape, name)[: len(values)] = list(values)
-    for s, count in enumerate(slots):
+    for s, count in enumerate(config.walks):
         for i in range(count):
             shape.curves[s][i] = CURVES.index(config.curves[config.permutation[s][i]])
     return shape
@@ -170,15 +171,20 @@ def _block(block: Block) -> Iterator[_Array]:
     yield linear @ _array(block.conv.bias) + linear_bias
     yield _array(block.conv_norm.weight)
     yield _array(block.conv_norm.bias)
-    qkv, qkv_bias = _linear_behind(block.attention_norm, block.attention.qkv)
-    width = len(qkv) // 3
-    scale = np.ones(len(qkv))
-    scale[:width] = math.log2(math.e) / math.sqrt(width // block.attention.heads)
-    yield qkv * scale[:, None]
-    yield qkv_bias * scale
-    yield from _linear(block.attention.proj)
+    if block.attention is not None and block.attention_norm is not None:
+        yield from _attention(block.attention_norm, block.attention)
     yield from _linear_behind(block.mlp_norm, block.fc1)
     yield from _linear(block.fc2)
+
+
+def _attention(norm: nn.LayerNorm, attention: PatchAttention) -> Iterator[_Array]:
+    qkv, qkv_bias = _linear_behind(norm, attention.qkv)
+    width = len(qkv) // 3
+    scale = np.ones(len(qkv))
+    scale[:width] = math.log2(math.e) / math.sqrt(width // attention.heads)
+    yield qkv * scale[:, None]
+    yield qkv_bias * scale
+    yield from _linear(attention.proj)
 
 
 def _pooling(pooling: Pooling) -> Iterator[_Array]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PTv3Config: the shape of a Point Transformer V3 (config/models/: teacher and student)."""
+"""PTv3Config: the shape of a Point Transformer V3 (files of config/models/)."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ class PTv3Config:
     encoder_channels: tuple[int, ...] = (16, 16, 32, 64, 128)
     """Channels per encoder stage."""
     encoder_heads: tuple[int, ...] = (1, 1, 2, 4, 8)
-    """Attention heads per encoder stage."""
+    """Attention heads per encoder stage; 0 = its blocks have no attention (convolution and MLP)."""
     decoder_depths: tuple[int, ...] = (1, 1, 1, 1)
-    """Blocks per decoder stage, fine to coarse."""
+    """Blocks per decoder stage, fine to coarse; 0 = unpooling alone."""
     decoder_channels: tuple[int, ...] = (64, 64, 128, 128)
     """Channels per decoder stage."""
     decoder_heads: tuple[int, ...] = (2, 2, 4, 8)
-    """Attention heads per decoder stage."""
+    """Attention heads per decoder stage; 0 as in the encoder."""
     strides: tuple[int, ...] = (2, 2, 2, 2)
     """Pooling stride between stages, powers of two."""
     patch_sizes: tuple[int, ...] = (1024, 1024, 1024, 1024, 1024)
     """Voxels attended together, per stage; shared by encoder and decoder."""
+    stem_size: Literal[3, 5] = 5
+    """Edge of the stem's convolution kernel, voxels."""
     mlp_ratio: int = 4
     """Hidden width of the MLP over its input width."""
     drop_path: float = 0.0
@@ -69,12 +71,24 @@ class PTv3Config:
             raise ValueError(f"permutation must reorder all {len(self.curves)} curves per stage")
         if min(*self.encoder_depths, self.num_classes, self.in_channels, *self.patch_sizes) < 1:
             raise ValueError("encoder depths, classes, channels and patch sizes must be ≥ 1")
+        if min(self.decoder_depths, default=0) < 0:
+            raise ValueError(f"decoder depths must be ≥ 0, got {self.decoder_depths}")
+        if self.stem_size not in (3, 5):
+            raise ValueError(f"stem_size must be 3 or 5, got {self.stem_size}")
         widths = zip(
             self.encoder_channels + self.decoder_channels,
             self.encoder_heads + self.decoder_heads,
             strict=True,
         )
-        if any(heads < 1 or width % heads for width, heads in widths):
-            raise ValueError("channels must be a multiple of heads in every stage")
+        if any(heads < 0 or (heads and width % heads) for width, heads in widths):
+            raise ValueError("channels must be a multiple of heads in every stage (0 = none)")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}")
+
+    @property
+    def walks(self) -> tuple[int, ...]:
+        """Curves that the blocks of each stage take turns with; 0 where none has attention."""
+        encoder = zip(self.encoder_depths, self.encoder_heads, strict=True)
+        decoder = zip((*self.decoder_depths, 0), (*self.decoder_heads, 0), strict=True)
+        blocks = [[depth if heads else 0 for depth, heads in pairs] for pairs in (encoder, decoder)]
+        return tuple(min(max(pair), len(self.curves)) for pair in zip(*blocks, strict=True))

@@ -2,6 +2,7 @@
 """Point Transformer V3 (arXiv 2312.10035, variant "m1"), top to bottom, over a VoxelPyramid.
 
 - encoder with pooling, decoder with skips, one linear head; 46.16 M (teacher) or 2.78 M (student)
+- beyond the paper, for real time: blocks without attention (0 heads), no decoder blocks, a 3³ stem
 - pure tensor algebra: every shape and index comes from the pyramid
 - ``xcpe`` reproduces what published weights were trained with. The public code keeps two tensors
   per point set, and a convolution may read the stale one:
@@ -22,6 +23,7 @@ from torch.nn import functional
 
 from pointdistill_ros.model.attention import PatchAttention
 from pointdistill_ros.model.config import PTv3Config, XcpeMode
+from pointdistill_ros.model.neighbours import NeighbourTable
 from pointdistill_ros.model.pyramid import Stage, VoxelPyramid
 from pointdistill_ros.model.sparse_conv import ConvBackend, SubmanifoldConv
 
@@ -35,7 +37,7 @@ class PTv3(nn.Module):
         super().__init__()
         self.config = config
         channels = config.encoder_channels
-        self.stem = Stem(config.in_channels, channels[0], conv_backend)
+        self.stem = Stem(config.in_channels, channels[0], config.stem_size, conv_backend)
         rates = _drop_rates(config.drop_path, config.encoder_depths)
         self.encoder = nn.ModuleList(
             EncoderStage(
@@ -141,20 +143,27 @@ def _run_blocks(
 
 
 class Stem(nn.Module):
-    """5³ convolution without bias, norm, GELU."""
+    """5³ (or 3³) convolution without bias, norm, GELU."""
 
-    def __init__(self, in_channels: int, channels: int, backend: ConvBackend) -> None:
+    def __init__(self, in_channels: int, channels: int, size: int, backend: ConvBackend) -> None:
         super().__init__()
-        self.conv = SubmanifoldConv(in_channels, channels, 5, bias=False, backend=backend)
+        self.conv = SubmanifoldConv(in_channels, channels, size, bias=False, backend=backend)
         self.norm = _batch_norm(channels)
 
     def forward(self, features: Tensor, pyramid: VoxelPyramid) -> Tensor:
-        x = self.conv(features, pyramid.stages[0], pyramid.stem)
+        x = self.conv(features, pyramid.stages[0], self.table(pyramid))
         return functional.gelu(self.norm(x))
+
+    def table(self, pyramid: VoxelPyramid) -> NeighbourTable:
+        """Pairs of its kernel; a pyramid has those of both sizes."""
+        return pyramid.stages[0].neighbours if self.conv.size == 3 else pyramid.stem
 
 
 class Block(nn.Module):
-    """xCPE, attention, MLP, each on a residual branch with its norm."""
+    """xCPE, attention (none with 0 heads), MLP, each on a residual branch with its norm."""
+
+    attention: PatchAttention | None
+    attention_norm: nn.LayerNorm | None
 
     def __init__(
         self,
@@ -169,8 +178,8 @@ class Block(nn.Module):
         self.conv = SubmanifoldConv(channels, channels, 3, bias=True, backend=backend)
         self.conv_linear = nn.Linear(channels, channels)
         self.conv_norm = nn.LayerNorm(channels)
-        self.attention_norm = nn.LayerNorm(channels)
-        self.attention = PatchAttention(channels, heads, patch_size)
+        self.attention_norm = nn.LayerNorm(channels) if heads else None
+        self.attention = PatchAttention(channels, heads, patch_size) if heads else None
         self.mlp_norm = nn.LayerNorm(channels)
         self.fc1 = nn.Linear(channels, mlp_ratio * channels)
         self.fc2 = nn.Linear(mlp_ratio * channels, channels)
@@ -182,8 +191,9 @@ class Block(nn.Module):
         """x: [n, C] residual stream; ``slot`` picks the curve. Returns new x and MLP branch."""
         position = self.conv(conv_input, stage, stage.neighbours)
         x = x + self.conv_norm(self.conv_linear(position))
-        walk = stage.orders[slot % len(stage.orders)]
-        x = x + self._drop(self.attention(self.attention_norm(x), stage, walk))
+        if self.attention is not None and self.attention_norm is not None:
+            walk = stage.orders[slot % len(stage.orders)]
+            x = x + self._drop(self.attention(self.attention_norm(x), stage, walk))
         branch = self._drop(self.fc2(functional.gelu(self.fc1(self.mlp_norm(x)))))
         return x + branch, branch
 

@@ -55,7 +55,7 @@ def stem(features, pairs, weight, bias, tier, precision, threads=1, copy=True):
 @every_form
 def test_stem_equals_torch(pyramid, tier, precision, inputs, channels):
     torch.manual_seed(0)
-    module = Stem(inputs, channels, "torch").eval()
+    module = Stem(inputs, channels, 5, "torch").eval()
     module.norm.running_mean.normal_(0, 0.3)
     module.norm.running_var.uniform_(0.5, 2)
     torch.nn.init.normal_(module.norm.weight, 1, 0.5)

@@ -123,6 +123,14 @@ def test_layers_that_the_kernels_do_not_cover():
 
 
 @interpreted
+def test_network_with_late_attention_and_a_small_stem(poisoned_memory):
+    network = trained_network(7, stem_size=3, **(SMALL | {"encoder_heads": (0, 3)}))
+    features, cells = random_cloud(40, 7)
+    logits = engine_of(network, TritonOperations()).logits(features, cells)
+    assert_same_answers(logits, reference_logits(network, features, cells))
+
+
+@interpreted
 @pytest.mark.parametrize("curve", ["z", "z-trans", "hilbert", "hilbert-trans"])
 def test_curve_codes(curve):
     cells = torch.randint(0, 1 << 16, (300, 3), generator=torch.Generator().manual_seed(0))
@@ -191,7 +199,7 @@ def _every_kernel():
         (geometry_kernels.curve_kernel, {"codes": i64, "out": i64, "count": "i32"},
          {"hilbert": True, "swapped": True, "depth": 16, "block": 256}),
         (kernels.stem_kernel, {"table": i32, "stride": "i32"},
-         {"inputs": 4, "channels": 32, **product, "block_k": 16}),
+         {"offsets": 125, "inputs": 4, "channels": 32, **product, "block_k": 16}),
         (kernels.conv_norm_kernel, {"table": i32, "stride": "i32", "position": i32, **epsilon},
          block),
         (kernels.dense_kernel, {}, {"activate": True, "depth": 32, "width": 96, **product}),

@@ -23,9 +23,12 @@ class CompiledBlock(Block):
     ) -> tuple[Tensor, Tensor]:
         """x: [n, C] residual stream; ``slot`` picks the curve. Returns new x and MLP branch."""
         branch = self.conv_linear(self.conv(conv_input, stage, stage.neighbours))
-        x, y = _join(x, branch, self.conv_norm, self.attention_norm, None)
-        branch = self.attention(y, stage, stage.orders[slot % len(stage.orders)])
-        x, y = _join(x, branch, None, self.mlp_norm, self._mask(x))
+        if self.attention is None or self.attention_norm is None:
+            x, y = _join(x, branch, self.conv_norm, self.mlp_norm, None)
+        else:
+            x, y = _join(x, branch, self.conv_norm, self.attention_norm, None)
+            branch = self.attention(y, stage, stage.orders[slot % len(stage.orders)])
+            x, y = _join(x, branch, None, self.mlp_norm, self._mask(x))
         fc1, fc2 = self.fc1, self.fc2
         branch = feed_forward(y, fc1.weight, fc1.bias, fc2.weight, fc2.bias, self.precision)
         mask = self._mask(x)
@@ -52,11 +55,11 @@ def _join(
 
 
 class CompiledStem(Stem):
-    """5³ convolution without bias; norm and GELU in one."""
+    """5³ (or 3³) convolution without bias; norm and GELU in one."""
 
     def forward(self, features: Tensor, pyramid: VoxelPyramid) -> Tensor:
         """features: [n, in] → [n, channels]."""
-        x = self.conv(features, pyramid.stages[0], pyramid.stem)
+        x = self.conv(features, pyramid.stages[0], self.table(pyramid))
         return batch_norm_gelu(x, self.norm)
 
 

@@ -3,7 +3,7 @@
 
 A block is six steps: convolution with norm, residual and the norm before attention | qkv |
 attention | projection with residual and the norm before the MLP | first linear with GELU | second
-linear with residual.
+linear with residual. A block without attention has the first and the last two.
 """
 
 from __future__ import annotations
@@ -96,14 +96,15 @@ class DeviceNetwork:
         self, block: BlockWeights, stream: _Stream, stage: DeviceStage, slot: int
     ) -> _Stream:
         ops, size = self._operations, stage.size
-        position = stage.positions[slot % len(stage.positions)]
+        position = stage.positions[slot % len(stage.positions)] if block.qkv else None
         x, normed = ops.conv_norm(
             stream.x, stream.conv_input, stage.neighbours, block, position, size
         )
-        qkv = ops.dense(normed, block.qkv, size)
-        patches = None if self._chunks is None else self._chunks.patches
-        attended = attend_patches(qkv, block.heads, block.patch, size, patches)
-        x, normed = ops.proj_norm(x, attended, block, position, size)
+        if block.qkv and block.proj:
+            qkv = ops.dense(normed, block.qkv, size)
+            patches = None if self._chunks is None else self._chunks.patches
+            attended = attend_patches(qkv, block.heads, block.patch, size, patches)
+            x, normed = ops.proj_norm(x, attended, block.proj, block.mlp_eps, position, size)
         x, copy, branch = self._mlp(block, x, normed, size)
         return _Stream(x, copy, branch if self._xcpe == "legacy" else copy)
 

@@ -35,13 +35,14 @@ def stem_kernel(
     x_out: "Pointer",
     copy_out: "Pointer",
     stride: int,
+    offsets: tl.constexpr,
     inputs: tl.constexpr,
     channels: tl.constexpr,
     block_m: tl.constexpr,
     block_n: tl.constexpr,
     block_k: tl.constexpr,
 ) -> None:
-    """gelu(5³ convolution): offsets and input channels form one dimension of the product."""
+    """gelu(5³ or 3³ convolution): offsets and input channels form one dimension of the product."""
     rows = tl.load(size)
     first = tl.program_id(0) * block_m
     if first >= rows:
@@ -49,7 +50,7 @@ def stem_kernel(
     row = first + tl.arange(0, block_m)
     valid = row < rows
     column = tl.arange(0, block_n)
-    depth: tl.constexpr = 125 * inputs
+    depth: tl.constexpr = offsets * inputs
     sums = tl.zeros((block_m, block_n), tl.float32)
     for begin in range(0, depth, block_k):
         k = begin + tl.arange(0, block_k)

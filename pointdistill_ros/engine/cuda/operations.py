@@ -79,10 +79,10 @@ class Operations:
     def stem(
         self, features: Tensor, table: Tensor, weight: Dense, size: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """gelu(5³ convolution). features: float32 [N, F]. Returns x and its copy, [N, C]."""
+        """gelu(5³ or 3³ convolution). features: float32 [N, F]. Returns x and its copy, [N, C]."""
         del size
-        absent = (table < 0).T[..., None]  # [N, 125, 1]
-        gathered = features[table.clamp(min=0).T]  # [N, 125, F]
+        absent = (table < 0).T[..., None]  # [N, offsets, 1]
+        gathered = features[table.clamp(min=0).T]  # [N, offsets, F]
         rows = gathered.masked_fill(absent, 0.0).flatten(1)
         x = functional.gelu(rows @ weight.weight + weight.bias)
         return x, x.to(dtype)
@@ -124,15 +124,16 @@ class Operations:
         self,
         x: Tensor,
         attended: Tensor,
-        weights: BlockWeights,
+        proj: Dense,
+        eps: float,
         position: Tensor | None,
         size: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """x + proj(attended at the row's ``position``), and its unit norm."""
+        """x + proj(attended at the row's ``position``), and its unit norm with ``eps``."""
         del size
         rows = attended if position is None else attended.index_select(0, position)
-        x = x + ((rows @ weights.proj.weight).float() + weights.proj.bias)
-        return x, unit_norm(x, weights.mlp_eps).to(attended.dtype)
+        x = x + ((rows @ proj.weight).float() + proj.bias)
+        return x, unit_norm(x, eps).to(attended.dtype)
 
     def add_dense(
         self, x: Tensor, rows: Tensor, layer: Dense, size: Tensor

@@ -48,7 +48,7 @@ class DevicePyramid:
 
     stages: tuple[DeviceStage, ...]
     stem: Tensor
-    """int32 [125, N0] rows of the 5³ kernel at the finest stage, -1 = none."""
+    """int32 [125, N0] rows of the stem at the finest stage, -1 = none; [27, N0] of a 3³ one."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,21 @@ class PyramidShape:
     shifts: tuple[int, ...]
     """Per stage, bits per axis dropped from the finest stage."""
     slots: tuple[tuple[Curve, ...], ...]
-    """Per stage and block slot, the curve."""
+    """Per stage and block slot, the curve; none where no block has attention."""
+    stem_size: int
+    """Edge of the stem's kernel, voxels."""
 
     @classmethod
     def of(cls, config: PTv3Config) -> PyramidShape:
         """The shape a network of ``config`` needs at evaluation."""
         steps = (stride.bit_length() - 1 for stride in config.strides)
-        depths = zip(config.encoder_depths, (*config.decoder_depths, 0), strict=True)
-        counts = (min(max(pair), len(config.curves)) for pair in depths)
         return cls(
             shifts=tuple(accumulate(steps, initial=0)),
             slots=tuple(
                 tuple(config.curves[permutation[slot]] for slot in range(count))
-                for permutation, count in zip(config.permutation, counts, strict=True)
+                for permutation, count in zip(config.permutation, config.walks, strict=True)
             ),
+            stem_size=config.stem_size,
         )
 
     @property
@@ -132,9 +133,12 @@ class PyramidBuilder:
         keys = torch.where(real, keys, self._padding)  # [T] ascending
 
         neighbours = self._operations.neighbours(keys, self._base, self._block_offsets)
-        stem = self._operations.neighbours(
-            keys[: self._capacities[0]], self._base[: self._capacities[0]], self._stem_offsets
-        )
+        finest = self._capacities[0]
+        stem = neighbours[:, :finest]
+        if self._shape.stem_size == 5:
+            stem = self._operations.neighbours(
+                keys[:finest], self._base[:finest], self._stem_offsets
+            )
         positions = self._positions(code, voxel, real)
         parent = torch.where(real, voxel.roll(-1, 0)[self._stage, first], self._next_dump).int()
         begin = voxel.roll(1, 0)[self._stage, first]

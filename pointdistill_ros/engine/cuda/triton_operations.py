@@ -70,7 +70,7 @@ class TritonOperations(Operations):
         tiles = Tiles.of(16, channels, whole_row=True, dtype=torch.float32)
         kernels.stem_kernel[(triton.cdiv(len(x), tiles.m),)](
             features, table, weight.weight, weight.bias, size, x, copy,
-            table.stride(0), features.shape[1], channels, **tiles.keywords(),
+            table.stride(0), len(table), features.shape[1], channels, **tiles.keywords(),
         )  # fmt: skip
         return x, copy
 
@@ -114,20 +114,21 @@ class TritonOperations(Operations):
         self,
         x: Tensor,
         attended: Tensor,
-        weights: BlockWeights,
+        proj: Dense,
+        eps: float,
         position: Tensor | None,
         size: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """One kernel up to 512 channels."""
         channels = x.shape[1]
         if not _covered(channels) or channels > LARGEST_NORM:
-            return super().proj_norm(x, attended, weights, position, size)
+            return super().proj_norm(x, attended, proj, eps, position, size)
         out, normed = torch.empty_like(x), torch.empty_like(attended)
         tiles = Tiles.of(channels, channels, whole_row=True, dtype=normed.dtype)
         kernels.proj_norm_kernel[(triton.cdiv(len(x), tiles.m),)](
-            x, attended, weights.proj.weight, weights.proj.bias,
+            x, attended, proj.weight, proj.bias,
             size if position is None else position, size, out, normed,
-            weights.mlp_eps, position is not None, channels, **tiles.keywords(),
+            eps, position is not None, channels, **tiles.keywords(),
         )  # fmt: skip
         return out, normed
 

@@ -52,13 +52,16 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class BlockWeights:
-    """One block; ``eps`` of the two norms that were folded into qkv and fc1."""
+    """One block; ``eps`` of the two norms that were folded into qkv and fc1.
+
+    Without attention ``qkv`` and ``proj`` are None and the norm after the convolution is the MLP's.
+    """
 
     conv: Dense
     """weight [27, C, C]: convolution and the linear after it."""
     conv_norm: Affine
-    qkv: Dense
-    proj: Dense
+    qkv: Dense | None
+    proj: Dense | None
     fc1: Dense
     fc2: Dense
     attention_eps: float
@@ -88,7 +91,7 @@ class NetworkWeights:
     """The whole network, stages from fine to coarse."""
 
     stem: Dense
-    """float32 [125 * in, C]: 5³ convolution with its norm."""
+    """float32 [offsets * in, C]: 5³ (or 3³) convolution with its norm."""
     pools: tuple[PoolWeights, ...]
     """Pooling into stage 1, 2, …"""
     encoder: tuple[tuple[BlockWeights, ...], ...]
@@ -141,18 +144,19 @@ class _Folder:
         linear, shift = _linear(block.conv_linear)
         kernel = _kernel(block.conv) @ linear
         bias = _double(block.conv.bias) @ linear + shift
-        norm = block.conv_norm
+        norm, attention = block.conv_norm, block.attention
+        first = block.attention_norm or block.mlp_norm
         return BlockWeights(
             conv=self.dense(kernel, bias),
             conv_norm=self.affine(_double(norm.weight), _double(norm.bias), norm.eps),
-            qkv=self._after_norm(block.attention_norm, block.attention.qkv),
-            proj=self.dense(*_linear(block.attention.proj)),
+            qkv=self._after_norm(first, attention.qkv) if attention else None,
+            proj=self.dense(*_linear(attention.proj)) if attention else None,
             fc1=self._after_norm(block.mlp_norm, block.fc1),
             fc2=self.dense(*_linear(block.fc2)),
-            attention_eps=block.attention_norm.eps,
+            attention_eps=first.eps,
             mlp_eps=block.mlp_norm.eps,
-            heads=block.attention.heads,
-            patch=block.attention.patch_size,
+            heads=attention.heads if attention else 0,
+            patch=attention.patch_size if attention else 0,
         )
 
     def pool(self, pooling: Pooling) -> PoolWeights:

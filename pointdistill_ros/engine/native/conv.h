@@ -191,6 +191,7 @@ void finish_tile(const pd::ConvQkv& a, int first, int rows, float* sum, typename
   const int channels = a.channels;
   const std::size_t at = std::size_t(first) * channels;
   norm_add_rows(sum, rows, channels, a.norm_scale, a.norm_shift, a.x + at, a.x_out + at);
+  if (!a.qkv) return;
   unit_norm_rows(sum, rows, channels, unit);
   gemm_narrow<P>(rows, channels, 3 * channels, unit, channels,
                  static_cast<const T*>(a.qkv_weight), a.qkv_bias,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neighbours at the finest stage: the pairs of the 5^3 stem and, among them, the 3^3 table.
+// Neighbours at the finest stage: the pairs of the stem and, among them, the 3^3 table.
 #include "blocks.h"
 #include "geometry.h"
 #include "parallel.h"
@@ -25,8 +25,26 @@ PD_BODY inline Window window_at(const Occupancy& cube, int first) {
   return {seen[0] | seen[1] << 25 | seen[2] << 50, seen[2] >> 14 | seen[3] << 11 | seen[4] << 36};
 }
 
-// Window of each row, and its number of pairs as stem_begin[row + 1].
-void find_windows(const Blocks& all, int parts, Window* windows, int32_t* stem_begin) {
+// The pairs of a stem's kernel among the 125 offsets of a window.
+struct Kernel {
+  Window taken = {};
+  uint8_t offset[125] = {};  // within the kernel, where taken
+  explicit Kernel(int size) {
+    const int margin = (5 - size) / 2;
+    for (int k = 0, own = 0; k < 125; ++k) {
+      const int x = k / 25, y = k / 5 % 5, z = k % 5, last = 4 - margin;
+      const bool inside = x >= margin && x <= last && y >= margin && y <= last && z >= margin &&
+                          z <= last;
+      if (!inside) continue;
+      (k < 64 ? taken.low : taken.high) |= uint64_t{1} << (k & 63);
+      offset[k] = static_cast<uint8_t>(own++);
+    }
+  }
+};
+
+// Window of each row, cut to the kernel, and its number of pairs as stem_begin[row + 1].
+void find_windows(const Blocks& all, Window taken, int parts, Window* windows,
+                  int32_t* stem_begin) {
   run(parts, [&](int part) PD_BODY {
     const Blocks blocks = all;
     Occupancy cube = {};
@@ -36,6 +54,7 @@ void find_windows(const Blocks& all, int parts, Window* windows, int32_t* stem_b
       int64_t row = blocks.block[b].first;
       for (uint64_t left = blocks.block[b].mask; left; left &= left - 1, ++row) {
         Window window = window_at(cube, BLOCK_TABLES.window[__builtin_ctzll(left)]);
+        window = {window.low & taken.low, window.high & taken.high};
         windows[row] = window;
         stem_begin[row + 1] =
             __builtin_popcountll(window.low) + __builtin_popcountll(window.high);
@@ -57,13 +76,14 @@ struct Planes {
   }
 };
 
-void write_pairs(const Blocks& all, const Level& level, const Window* windows, int parts,
-                 const Pyramid& pyramid) {
+void write_pairs(const Blocks& all, const Level& level, const Kernel& kernel,
+                 const Window* windows, int parts, const Pyramid& pyramid) {
   run(parts, [&](int part) PD_BODY {
     const Blocks blocks = all;
     const Planes planes(level.rows);
     int32_t *neighbours = level.neighbours, *stem_row = pyramid.stem_row;
     uint8_t* stem_offset = pyramid.stem_offset;
+    const Kernel own = kernel;
     const Window* seen = windows;
     int64_t rows = level.rows;
     Range range = part_of(blocks.count, parts, part);
@@ -79,7 +99,7 @@ void write_pairs(const Blocks& all, const Level& level, const Window* windows, i
         auto write = [&](int offset) PD_BODY {
           int32_t other = row_at(blocks, b, window + BLOCK_TABLES.cell5[offset]);
           stem_row[pair] = other;
-          stem_offset[pair] = static_cast<uint8_t>(offset);
+          stem_offset[pair] = own.offset[offset];
           neighbours[planes.begin[offset] + row] = other;
           ++pair;
         };
@@ -95,10 +115,11 @@ void write_pairs(const Blocks& all, const Level& level, const Window* windows, i
 
 }  // namespace
 
-bool build_finest(Arena& arena, const Blocks& blocks, int parts, Pyramid* out) {
+bool build_finest(Arena& arena, const Blocks& blocks, int stem_size, int parts, Pyramid* out) {
   const Level& level = out->level[0];
   Window* windows = arena.take<Window>(static_cast<std::size_t>(level.rows));
-  find_windows(blocks, parts, windows, out->stem_begin);
+  const Kernel kernel(stem_size);
+  find_windows(blocks, kernel.taken, parts, windows, out->stem_begin);
   int64_t pairs = 0;
   out->stem_begin[0] = 0;
   for (int32_t row = 1; row <= level.rows; ++row) {
@@ -108,7 +129,7 @@ bool build_finest(Arena& arena, const Blocks& blocks, int parts, Pyramid* out) {
   }
   out->stem_row = arena.take<int32_t>(static_cast<std::size_t>(pairs));
   out->stem_offset = arena.take<uint8_t>(static_cast<std::size_t>(pairs));
-  write_pairs(blocks, level, windows, parts, *out);
+  write_pairs(blocks, level, kernel, windows, parts, *out);
   return true;
 }
 

@@ -45,6 +45,7 @@ struct PyramidShape {
   int32_t shift[MAX_LEVELS];    // [levels - 1] log2 of the stride to the next stage
   uint32_t curves[MAX_LEVELS];  // per stage a bit mask of curves some block walks:
                                 // 1 z, 2 z-trans, 4 hilbert, 8 hilbert-trans
+  int32_t stem_size = 5;        // edge of the stem's kernel: 5, or 3
   int32_t depth = DEPTH;        // bits per axis of the finest stage, which Hilbert orders depend on
 };
 
@@ -61,7 +62,8 @@ struct Level {
 struct Pyramid {
   int32_t levels, scans;
   Level level[MAX_LEVELS];
-  // 5^3 stem at level 0, by output row, pairs ascending in offset (kx*5 + ky)*5 + kz, self (62) too.
+  // Stem at level 0, by output row, pairs ascending in offset (kx*5 + ky)*5 + kz, self (62) too; for
+  // a 3^3 kernel (kx*3 + ky)*3 + kz, self 13.
   int32_t* stem_begin;    // [rows + 1]
   int32_t* stem_row;      // [stem_begin[rows]] input row
   uint8_t* stem_offset;   // [stem_begin[rows]]

@@ -20,14 +20,14 @@ struct Workers {
   std::size_t per_thread;   // multiple of 64, at least what Kernels::scratch answered
 };
 
-// 5^3 convolution, norm folded in, GELU. float in both precisions. in: any count.
+// 5^3 (or 3^3) convolution, norm folded in, GELU. float in both precisions. in: any count.
 struct Stem {
   int32_t rows, in, channels;
   const float* features;    // [rows][in]
   const int32_t* begin;     // [rows + 1]
   const int32_t* row;       // pairs, see geometry.h
   const uint8_t* offset;
-  const float* weight;      // [125][in][channels], not packed
+  const float* weight;      // [offsets][in][channels], not packed
   const float* bias;        // [channels]
   float* x;                 // [rows][channels]
   void* copy;               // T [rows][channels], or null
@@ -35,7 +35,7 @@ struct Stem {
 
 // x_out = x + norm(conv(input)); qkv = unit_norm(x_out) W + b. unit_norm has no scale and shift
 // (folded into W, b). The linear after the convolution is folded into its weights. For the rows
-// [first, first + rows) of `total`.
+// [first, first + rows) of `total`. qkv == null: a block without attention, x_out alone.
 struct ConvQkv {
   int32_t first, rows, total, channels;
   const int32_t* neighbours;  // [27][total], row 13 = identity
@@ -59,7 +59,8 @@ struct Attention {
   void* qkv;                  // T [rows][3 channels]
 };
 
-// x += proj(attended); branch = fc2(gelu(fc1(unit_norm(x)))); x += branch.
+// x += proj(attended); branch = fc2(gelu(fc1(unit_norm(x)))); x += branch. attended == null: a block
+// without attention, no first step.
 struct ProjMlp {
   int32_t rows, channels, hidden;
   const void* attended;       // T, row i at attended + i * stride

@@ -98,6 +98,7 @@ void find_scans(const Level& level, int32_t scans) {
 bool shape_is_valid(const PyramidShape& shape) {
   if (shape.levels < 1 || shape.levels > MAX_LEVELS) return false;
   if (shape.depth < 1 || shape.depth > DEPTH) return false;
+  if (shape.stem_size != 3 && shape.stem_size != 5) return false;
   int total = 0;
   for (int s = 0; s + 1 < shape.levels; ++s) {
     if (shape.shift[s] < 1 || shape.shift[s] > DEPTH) return false;
@@ -149,7 +150,7 @@ Status build_pyramid(Arena& arena, const uint64_t* code, int32_t rows, int32_t s
   if (!code || rows < 1 || scans < 1 || scans > rows || threads < 1 || !shape_is_valid(shape))
     return BAD_ARGUMENT;
   Arena::Mark before = arena.mark();
-  Batch batch = {rows, scans, 0, {}};
+  Batch batch = {rows, scans, 0, shape.stem_size, {}};
   Status status;
   try {
     status = build(arena, code, batch, shape, threads, out);

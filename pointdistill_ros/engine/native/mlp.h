@@ -45,13 +45,17 @@ void mlp_tile(const pd::ProjMlp& a, int begin, int rows, char* scratch) {
   float* strip = reinterpret_cast<float*>(wide + static_cast<std::size_t>(TILE) * hidden);
   float* x = a.x + first;
 
-  const T* attended = static_cast<const T*>(a.attended) + static_cast<std::size_t>(begin) * a.stride;
-  gemm_add<P>(rows, channels, channels, attended, a.stride, static_cast<const T*>(a.proj_weight),
-              a.proj_bias, x, channels);
+  const T* attended = nullptr;
+  if (a.attended) {
+    attended = static_cast<const T*>(a.attended) + static_cast<std::size_t>(begin) * a.stride;
+    gemm_add<P>(rows, channels, channels, attended, a.stride, static_cast<const T*>(a.proj_weight),
+                a.proj_bias, x, channels);
+  }
   const bool ahead = a.rows - begin >= 2 * TILE;  // fetch the next tile while this one computes
   for (int row = 0; row < rows; ++row) {
     if (ahead) {
-      prefetch(attended + static_cast<std::size_t>(row + TILE) * a.stride, channels);
+      if (attended)
+        prefetch(attended + static_cast<std::size_t>(row + TILE) * a.stride, channels);
       prefetch(x + static_cast<std::size_t>(row + TILE) * channels, channels);
     }
     unit_norm(x + row * channels, channels, unit + row * channels);

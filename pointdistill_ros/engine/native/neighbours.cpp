@@ -89,7 +89,7 @@ bool build_neighbours(Arena& arena, const Batch& batch, int threads, Pyramid* ou
     bool alone = shift + 2 >= batch.cell_bits;  // one block holds a whole scan
     Blocks blocks = make_blocks(arena, fine.code, fine.rows, alone ? batch.scans : coarse.rows,
                                 alone ? nullptr : coarse.neighbours, parts);
-    if (shift == 0) return build_finest(arena, blocks, parts, out);
+    if (shift == 0) return build_finest(arena, blocks, batch.stem_size, parts, out);
     fill_table(blocks, fine, parts);
     arena.rewind(before);
   }

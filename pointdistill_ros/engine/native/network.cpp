@@ -49,18 +49,20 @@ struct Network::Reader {
 
 bool Network::sane(const NetworkShape& s) {
   auto width = [](int32_t channels, int32_t heads) {
-    return channels >= 16 && channels <= 4096 && channels % 16 == 0 && heads >= 1 &&
-           channels % heads == 0 && channels / heads % 16 == 0;
+    if (channels < 16 || channels > 4096 || channels % 16 || heads < 0) return false;
+    return heads == 0 || (channels % heads == 0 && channels / heads % 16 == 0);
   };
   if (s.stages < 1 || s.stages > MAX_LEVELS || s.in_channels < 1 || s.in_channels > 1024 ||
       s.num_classes < 1 || s.num_classes > 255 || s.mlp_ratio < 1 || s.mlp_ratio > 64 ||
-      s.xcpe < STALE_OFF || s.xcpe > LEGACY)
+      s.xcpe < STALE_OFF || s.xcpe > LEGACY || (s.stem_size != 3 && s.stem_size != 5))
     return false;
   int32_t depth = 0;
   for (int i = 0; i < s.stages; ++i) {
     if (s.encoder_depths[i] < 1 || s.encoder_depths[i] > 1024 || s.patch_sizes[i] < 1 ||
-        s.slots[i] < 1 || s.slots[i] > 4 || !width(s.encoder_channels[i], s.encoder_heads[i]))
+        s.slots[i] < 0 || s.slots[i] > 4 || !width(s.encoder_channels[i], s.encoder_heads[i]))
       return false;
+    bool attends = s.encoder_heads[i] || (i + 1 < s.stages && s.decoder_heads[i] && s.decoder_depths[i]);
+    if (attends != (s.slots[i] > 0)) return false;
     for (int c = 0; c < s.slots[i]; ++c)
       if (s.curves[i][c] < 0 || s.curves[i][c] > 3) return false;
     if (i + 1 == s.stages) break;
@@ -85,7 +87,8 @@ Network::Network(const NetworkShape& shape, const float* weights, int64_t count,
     return to;
   };
   int64_t first = shape.encoder_channels[0];
-  stem_weight_ = keep(125 * int64_t{shape.in_channels} * first);
+  int64_t offsets = shape.stem_size * shape.stem_size * shape.stem_size;
+  stem_weight_ = keep(offsets * shape.in_channels * first);
   stem_bias_ = keep(first);
   for (int s = 0; s < shape.stages && !reader.failed; ++s) {
     Encoder stage{};
@@ -141,8 +144,10 @@ Network::Block Network::read_block(Reader& reader, int32_t channels, int32_t hea
     std::memcpy(kept, columns + int64_t{i} * channels, channels * sizeof(float));
     *fields[i] = kept;
   }
-  block.qkv = read_dense(reader, channels, 3 * channels);
-  block.proj = read_dense(reader, channels, channels);
+  if (heads) {
+    block.qkv = read_dense(reader, channels, 3 * channels);
+    block.proj = read_dense(reader, channels, channels);
+  }
   block.fc1 = read_dense(reader, channels, block.hidden);
   block.fc2 = read_dense(reader, block.hidden, channels);
   return block;
@@ -151,6 +156,7 @@ Network::Block Network::read_block(Reader& reader, int32_t channels, int32_t hea
 PyramidShape Network::pyramid_shape() const {
   PyramidShape out{};
   out.levels = shape_.stages;
+  out.stem_size = shape_.stem_size;
   for (int s = 0; s < shape_.stages; ++s) {
     if (s + 1 < shape_.stages) out.shift[s] = shape_.shifts[s];
     for (int i = 0; i < shape_.slots[s]; ++i) out.curves[s] |= 1u << shape_.curves[s][i];
@@ -200,13 +206,13 @@ struct Network::Pass {
     const Level& level = pyramid.level[s];
     bool legacy = net.shape_.xcpe == LEGACY;
     for (std::size_t i = 0; i < blocks.size(); ++i) {
-      int32_t curve = net.shape_.curves[s][i % net.shape_.slots[s]];
+      const int32_t* order = nullptr;  // rows in z order, all that convolutions need
+      if (blocks[i].heads) order = level.order[net.shape_.curves[s][i % net.shape_.slots[s]]];
       bool stale = legacy && i + 1 < blocks.size();
       Arena::Mark mark = arena.mark();
       // pieces need rows in the order of the curve, and an input that nobody writes to
-      bool whole = level.order[curve] || legacy;
-      run_block(blocks[i], s, conv_input ? conv_input : t, whole ? level.order[curve] : nullptr,
-                whole, stale ? branch : nullptr);
+      bool whole = order || legacy;
+      run_block(blocks[i], s, conv_input ? conv_input : t, order, whole, stale ? branch : nullptr);
       std::swap(t, spare);
       if (exact) x = static_cast<float*>(t);
       conv_input = stale ? branch : nullptr;
@@ -221,7 +227,7 @@ struct Network::Pass {
     int32_t piece = whole ? level.rows : std::max(patch, PIECE_ROWS / patch * patch);
     // a scan's last patch looks back over `patch` rows: the rest of a scan joins the piece before
     int64_t longest = std::min(int64_t{level.rows}, int64_t{piece} + patch);
-    void* qkv = take_t(longest, 3 * int64_t{block.channels});
+    void* qkv = block.heads ? take_t(longest, 3 * int64_t{block.channels}) : nullptr;
     if (whole) {
       run_piece(block, s, conv_input, order, 0, level.rows, level.offsets, pyramid.scans, qkv,
                 branch_out);
@@ -249,10 +255,12 @@ struct Network::Pass {
                             block.norm_shift, block.qkv.weight, block.qkv.bias, qkv},
                            workers);
     clock.charge(CONVOLUTION);
-    net.kernels_->attention({rows, block.channels, block.heads, net.shape_.patch_sizes[s], scans,
-                             offsets, order, qkv},
-                            workers);
-    clock.charge(ATTENTION);
+    if (block.heads) {
+      net.kernels_->attention({rows, block.channels, block.heads, net.shape_.patch_sizes[s], scans,
+                               offsets, order, qkv},
+                              workers);
+      clock.charge(ATTENTION);
+    }
     std::size_t skipped = static_cast<std::size_t>(first) * block.channels;
     std::size_t bytes = skipped * net.kernels_->element;
     net.kernels_->proj_mlp({rows, block.channels, block.hidden, qkv, 3 * block.channels,

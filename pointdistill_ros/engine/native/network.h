@@ -15,11 +15,14 @@ enum Xcpe : int32_t { STALE_OFF = 0, STALE_ON = 1, LEGACY = 2 };  // see model/p
 // The fields of PTv3Config that the engine needs; the twin of Shape in plan.py.
 struct NetworkShape {
   int32_t stages, in_channels, num_classes, mlp_ratio, xcpe;
+  int32_t stem_size;                // 3 or 5, edge of the stem's kernel
+  // heads 0: blocks without attention
   int32_t encoder_depths[MAX_LEVELS], encoder_channels[MAX_LEVELS], encoder_heads[MAX_LEVELS];
   int32_t decoder_depths[MAX_LEVELS], decoder_channels[MAX_LEVELS], decoder_heads[MAX_LEVELS];
   int32_t shifts[MAX_LEVELS];       // [stages - 1] log2 of the stride
   int32_t patch_sizes[MAX_LEVELS];  // [stages]
-  int32_t slots[MAX_LEVELS];        // [stages] curves in use, 1..4; block i walks curve[i % slots]
+  int32_t slots[MAX_LEVELS];        // [stages] curves in use, 0..4 (0: no block has attention);
+                                    // block i walks curves[i % slots]
   int32_t curves[MAX_LEVELS][4];    // 0 z, 1 z-trans, 2 hilbert, 3 hilbert-trans
 };
 
@@ -57,7 +60,7 @@ class Network {
     int32_t channels, heads, hidden;
     const void* conv_weight;
     const float *conv_bias, *norm_scale, *norm_shift;
-    Dense qkv, proj, fc1, fc2;
+    Dense qkv, proj, fc1, fc2;  // qkv and proj: null where heads == 0
   };
   struct Encoder {
     Dense pool;

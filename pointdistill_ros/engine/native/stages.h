@@ -12,6 +12,7 @@ namespace pd {
 struct Batch {
   int32_t rows, scans;
   int cell_bits;            // bits of the largest coordinate
+  int stem_size;            // 3 or 5, edge of the stem's kernel
   int shift[MAX_LEVELS];    // of each stage against the finest, in bits per axis
 };
 
@@ -24,6 +25,6 @@ bool build_neighbours(Arena&, const Batch&, int threads, Pyramid*);
 
 // Level::neighbours of the finest stage, and the stem. False as above.
 struct Blocks;
-bool build_finest(Arena&, const Blocks&, int parts, Pyramid*);
+bool build_finest(Arena&, const Blocks&, int stem_size, int parts, Pyramid*);
 
 }  // namespace pd

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stem: 5^3 submanifold convolution of a few input features, norm folded in, GELU. Row by row over
+// Stem: submanifold convolution of a few input features, norm folded in, GELU. Row by row over
 // the pairs that exist; sums stay in registers, weights in cache.
 #pragma once
 #include <omp.h>

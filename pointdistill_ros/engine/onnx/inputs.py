@@ -33,9 +33,9 @@ class InputSpec:
     meaning: str
 
 
-def walk_slots(config: PTv3Config, s: int) -> int:
-    """How many walks the blocks of stage s take turns with."""
-    return min(max(config.encoder_depths[s], (*config.decoder_depths, 0)[s]), len(config.curves))
+def stem_table(config: PTv3Config) -> str:
+    """Ending of the names of the stem's tables; a stem of 3³ reads those of the blocks."""
+    return "0" if config.stem_size == 3 else "_stem"
 
 
 def input_specs(config: PTv3Config, target: Target = "cpu") -> list[InputSpec]:
@@ -47,7 +47,7 @@ def input_specs(config: PTv3Config, target: Target = "cpu") -> list[InputSpec]:
             ("n0", config.in_channels),
             "one row per voxel, as the network was trained: x, y, z in metres and intensity",
         ),
-        *_neighbour_specs("_stem", "0", 5, target),
+        *(_neighbour_specs("_stem", "0", 5, target) if config.stem_size == 5 else ()),
     ]
     for s in range(len(config.encoder_depths)):
         specs += _stage_specs(config, target, s)
@@ -59,7 +59,7 @@ def _stage_specs(config: PTv3Config, target: Target, s: int) -> list[InputSpec]:
     if s:
         meaning = f"rows of stage {s - 1} inside each voxel; shorter lists repeat one of theirs"
         specs.append(InputSpec(f"children{s}", "int32", (n, f"c{s}"), meaning))
-    for slot in range(walk_slots(config, s)):
+    for slot in range(config.walks[s]):
         curve = config.curves[config.permutation[s][slot]]
         rows = (
             f"rows along the {curve} curve in patches of k{s} = min(n{s}, {config.patch_sizes[s]});"
@@ -120,11 +120,12 @@ def onnx_inputs(
     inputs: dict[str, NDArray[Any]] = {
         "features": features.detach().cpu().float().contiguous().numpy()
     }
-    inputs |= _neighbours("_stem", pyramid.stem, len(pyramid), target)
+    if config.stem_size == 5:
+        inputs |= _neighbours("_stem", pyramid.stem, len(pyramid), target)
     for s, stage in enumerate(stages):
         if s:
             inputs[f"children{s}"] = _children(_rows(stages[s - 1].parent), len(stage))
-        for slot in range(walk_slots(config, s)):
+        for slot in range(config.walks[s]):
             walk = stage.orders[slot % len(stage.orders)]
             rows, place = _patches(walk, config.patch_sizes[s])
             inputs[f"walk{s}_{slot}"], inputs[f"place{s}_{slot}"] = rows, place

@@ -21,7 +21,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from pointdistill_ros.engine.onnx.graph import IR_VERSION, OPSET, Graph
-from pointdistill_ros.engine.onnx.inputs import Target, input_specs, walk_slots
+from pointdistill_ros.engine.onnx.inputs import Target, input_specs, stem_table
 from pointdistill_ros.engine.onnx.weights import Array, FoldedWeights
 from pointdistill_ros.model.ptv3 import PTv3
 
@@ -70,7 +70,8 @@ class PTv3Graph(Graph):
         """All nodes, from ``features`` to ``logits``."""
         config = self.config
         if self.target == "cpu":
-            self.split_pairs("_stem", 5)
+            if config.stem_size == 5:
+                self.split_pairs("_stem", 5)
             for s in range(len(config.encoder_depths)):
                 self.split_pairs(str(s), 3)
         x = self.stem("stem", "features")
@@ -95,23 +96,25 @@ class PTv3Graph(Graph):
 
     def blocks(self, name: str, x: str, conv_input: str, s: int, depth: int, heads: int) -> str:
         """The blocks of a stage; see ``_run_blocks`` in model/ptv3.py for ``conv_input``."""
-        slots = walk_slots(self.config, s)
+        walks = self.config.walks[s]
         for i in range(depth):
-            x, branch = self.block(f"{name}.blocks.{i}", x, conv_input, s, i % slots, heads)
+            walk = f"{s}_{i % walks}" if heads else None
+            x, branch = self.block(f"{name}.blocks.{i}", x, conv_input, s, walk, heads)
             conv_input = branch if self.config.xcpe == "legacy" else x
         return x
 
     def block(
-        self, name: str, x: str, conv_input: str, s: int, slot: int, heads: int
+        self, name: str, x: str, conv_input: str, s: int, walk: str | None, heads: int
     ) -> tuple[str, str]:
-        """Names of the new x and of the MLP branch."""
+        """Names of the new x and of the MLP branch. walk: None for a block without attention."""
         position = self.convolution(
             f"{name}.conv", conv_input, str(s), *self.weights.convolution(name)
         )
         x = self.op("Add", f"{name}.x1", x, self.layer_norm(f"{name}.conv_norm", position))
-        normed = self.layer_norm(f"{name}.attention_norm", x)
-        attended = self.attention(f"{name}.attention", normed, f"{s}_{slot}", heads)
-        x = self.op("Add", f"{name}.x2", x, attended)
+        if walk is not None:
+            normed = self.layer_norm(f"{name}.attention_norm", x)
+            attended = self.attention(f"{name}.attention", normed, walk, heads)
+            x = self.op("Add", f"{name}.x2", x, attended)
         hidden = self.layer_norm(f"{name}.mlp_norm", x)
         hidden = self.linear(f"{name}.fc1", hidden, *self.weights.linear(f"{name}.fc1"))
         hidden = self.gelu(f"{name}.gelu", hidden)
@@ -147,8 +150,9 @@ class PTv3Graph(Graph):
     # --- convolution ---------------------------------------------------------------------------
 
     def stem(self, name: str, x: str) -> str:
-        """5³ convolution and GELU."""
-        x = self.convolution(f"{name}.conv", x, "_stem", *self.weights.stem())
+        """5³ (or 3³) convolution and GELU."""
+        table = stem_table(self.config)
+        x = self.convolution(f"{name}.conv", x, table, *self.weights.stem())
         return self.gelu(f"{name}.gelu", x)
 
     def convolution(self, name: str, x: str, table: str, kernel: Array, bias: Array) -> str:

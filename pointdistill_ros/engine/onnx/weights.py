@@ -39,7 +39,7 @@ class FoldedWeights:
         return weight * scale[:, None], bias * scale + shift
 
     def stem(self) -> tuple[Array, Array]:
-        """The 5³ convolution and its BatchNorm: kernel [125, in, out], bias [out]."""
+        """The stem's convolution and its BatchNorm: kernel [k³, in, out], bias [out]."""
         scale, shift = self.batch_norm("stem.norm")
         return self._kernel("stem.conv") * scale, shift
 

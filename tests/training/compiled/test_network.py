@@ -145,3 +145,20 @@ def test_refuses_what_it_cannot_do():
     with lowered_tier(1), pytest.raises(ConfigError, match="no bfloat16 products"):
         compile_network(network, "bfloat16")
     assert type(network.head) is torch.nn.Linear  # untouched
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.5])
+def test_blocks_without_attention_and_a_small_stem(drop_path):
+    """Drop path takes the same random draws as the plain form."""
+    network = tiny_network(
+        encoder_depths=(2, 2), encoder_heads=(0, 2), stem_size=3, drop_path=drop_path
+    ).train()
+    case = batch(network.config, 300)
+    other = copy.deepcopy(network)
+    compile_network(other)
+    torch.manual_seed(0)
+    logits, grads = step(network, *case)
+    torch.manual_seed(0)
+    found, mine = step(other, *case)
+    assert (found - logits).norm() <= 1e-5 * logits.norm()
+    assert max(relative_errors(mine, grads).values()) <= 5e-4
