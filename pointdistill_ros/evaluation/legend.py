@@ -22,6 +22,11 @@ INK, FAINT = (230, 233, 238), (139, 147, 161)
 """Text on the background of pictures."""
 
 
+def official_entries(label_set: LabelSet) -> list[Entry]:
+    """The classes in the colours of the label set, as clouds with a field ``rgb`` have them."""
+    return list(zip(label_set.names, label_set.colours, strict=True))
+
+
 def class_entries(label_set: LabelSet, ids: Sequence[int] | None = None) -> list[Entry]:
     """The classes, or those of ``ids`` in their order, in the colours that pictures have."""
     table = class_colours(np.arange(256, dtype=np.uint8), label_set)

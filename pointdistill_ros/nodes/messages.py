@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import PointCloud2, PointField
+from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import String
 
+from pointdistill_ros.evaluation.legend import legend_image, official_entries
 from pointdistill_ros.io.pointcloud2 import CloudParts, OutputLayout, encode_labels
 from pointdistill_ros.labels import UNLABELLED, LabelSet
 from pointdistill_ros.nodes.worker import Counters
@@ -33,8 +35,12 @@ __all__ = [
     "class_info",
     "class_info_type",
     "label_info",
+    "legend",
     "segmentation_stats",
 ]
+
+_LEGEND_TEXT = 16
+"""Pixels."""
 
 
 class CloudWriter:
@@ -80,6 +86,15 @@ def class_info(label_set: LabelSet, model_id: str, weights_sha256: str) -> Any:
         "unlabelled": UNLABELLED,
     }
     return ClassInfo(**content) if ClassInfo else String(data=json.dumps(content))
+
+
+def legend(label_set: LabelSet) -> Image:
+    """A picture of the class names beside the colours of ``~/visualization``."""
+    pixels = legend_image({label_set.name: official_entries(label_set)}, size=_LEGEND_TEXT)
+    height, width, channels = pixels.shape
+    message = Image(height=height, width=width, encoding="rgb8", step=channels * width)
+    message.data = array("B", pixels.tobytes())
+    return message
 
 
 def label_info(label_set: LabelSet, stamp: Any) -> Any:

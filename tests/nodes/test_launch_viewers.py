@@ -19,15 +19,18 @@ DISPLAYS = {
         {"Color Transformer", "Style", "Size (Pixels)", "Size (m)"},
     ),
     "rviz_default_plugins/Marker": ("Marker", set()),
+    "rviz_default_plugins/Image": ("Image", set()),
 }
 STYLES = {"Points", "Squares", "Flat Squares", "Spheres", "Boxes", "Tiles"}
 """Of PointCloud2 displays, rviz_default_plugins."""
-PANELS = {"3D", "Plot", "DiagnosticSummary", "Indicator", "Table", "RawMessages"}
+PANELS = {"3D", "Plot", "DiagnosticSummary", "Image"}
 """Of Foxglove, that a layout of ours may have."""
 TYPES = {
     "segmentation_node/visualization": "PointCloud2",
     "student/visualization": "PointCloud2",
     "teacher/visualization": "PointCloud2",
+    "segmentation_node/legend": "Image",
+    "student/legend": "Image",
     "comparison_node/disagreement": "PointCloud2",
     "comparison_node/summary": "Marker",
 }
@@ -43,6 +46,7 @@ def test_the_types_above_are_those_of_the_nodes():
         "comparison": (ROOT / "pointdistill_ros/nodes/comparison_node.py").read_text(),
     }
     assert '"~/visualization"' in source["segmentation"]
+    assert '"~/legend"' in source["segmentation"]
     assert '("~/disagreement", PointCloud2, 1)' in source["comparison"]
     assert '("~/summary", Marker, 1)' in source["comparison"]
 
@@ -67,6 +71,8 @@ def test_rviz_layouts_hold_displays_that_exist_with_topics_of_their_type(path):
         assert topic["Reliability Policy"] in ("Best Effort", "Reliable")
         assert topic["Durability Policy"] in ("Volatile", "Transient Local")
         assert topic["History Policy"] == "Keep Last" and topic["Depth"] >= 1
+        latched = topic["Value"].endswith("/legend")  # sent once
+        assert topic["Durability Policy"] == ("Transient Local" if latched else "Volatile")
         if kind == "PointCloud2":
             assert display["Style"] in STYLES
             size = "Size (Pixels)" if display["Style"] == "Points" else "Size (m)"
@@ -93,6 +99,33 @@ def test_foxglove_layouts_place_every_panel_once(path):
         assert kind in PANELS and identity
         for topic in settings.get("topics", {}):
             assert topic.strip("/") in TYPES, topic
+        if kind == "Image":
+            assert TYPES[settings["imageMode"]["imageTopic"].strip("/")] == "Image"
         for curve in settings.get("paths", []):
             assert curve["value"].startswith("/") and "." in curve["value"]
             assert curve["timestampMethod"] in ("receiveTime", "headerStamp")
+
+
+@pytest.mark.parametrize("path", [*RVIZ, *FOXGLOVE], ids=lambda path: path.name)
+def test_where_classes_have_colours_a_legend_says_which(path):
+    text = path.read_text()
+    for node in ("segmentation_node", "student"):
+        assert (f"{node}/visualization" in text) == (f"{node}/legend" in text)
+
+
+@pytest.mark.parametrize("path", FOXGLOVE, ids=lambda path: path.name)
+def test_curves_are_of_fields_that_the_messages_have(path):
+    """Of those with messages of our own; their type is in msg/."""
+    types = {"stats": "SegmentationStats", "comparison": "ModelComparison"}
+    curves = [
+        curve["value"]
+        for panel in json.loads(path.read_text())["configById"].values()
+        for curve in panel.get("paths", [])
+    ]
+    assert curves
+    for value in curves:
+        topic, _, field = value.rpartition(".")
+        kind = types[topic.rpartition("/")[2].removesuffix("_window")]
+        lines = (ROOT / "msg" / f"{kind}.msg").read_text().splitlines()
+        names = [line.split()[1] for line in lines if line and not line.startswith("#")]
+        assert field in names, value

@@ -227,7 +227,25 @@ def test_without_vision_msgs_there_is_no_label_info(node, outputs, monkeypatch):
         monkeypatch.setattr(messages, "LabelInfo", None)
         node = Node()
         Outputs(node, SentClasses(KITTI), "model", "")
-    assert set(node.latched) == {"~/class_info"}
+    assert set(node.latched) == {"~/class_info", "~/legend"}
+
+
+def test_the_legend_has_the_colours_of_the_clouds(node, outputs, labelled):
+    (picture,) = node.latched["~/legend"].sent
+    assert (picture.encoding, picture.step) == ("rgb8", 3 * picture.width)
+    pixels = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.width, 3)
+    node.publishers[VISUALIZATION].listeners = 1
+    outputs.publish_clouds(*labelled, NodeConfig())
+    (cloud,) = node.publishers[VISUALIZATION].sent
+    (at,) = (field.offset for field in cloud.fields if field.name == "rgb")
+    points = np.frombuffer(cloud.data, np.uint8).reshape(-1, cloud.point_step)
+    colours = {tuple(point[at : at + 3][::-1].tolist()) for point in points}
+    assert colours == {KITTI.colours[KITTI.index(name)] for name in ("car", "road")} | {(0, 0, 0)}
+    for colour in KITTI.colours:
+        assert (pixels == colour).all(axis=2).sum() > 100
+    Outputs(node, SentClasses(KITTI, "autoware"), "model", "0" * 64)
+    autoware = LabelSet.named("autoware")
+    assert node.latched["~/legend"].sent[-1].height < picture.height and len(autoware) < len(KITTI)
 
 
 def test_class_info_tells_the_classes_that_go_out(node):
