@@ -19,7 +19,7 @@ class TrainConfig:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     model: str = "student"
-    """Network shape: a file of config/models/."""
+    """Network shape: a file of config/models/, or the path of one like those."""
     grid_size: float = 0.1
     """Voxel edge, metres."""
     head: Literal["common", "per-dataset"] = "common"

@@ -37,11 +37,11 @@ INTENSITY_SCANS = 20
 
 
 def model_config(config: TrainConfig, initial: Path | None = None) -> PTv3Config:
-    """The network's shape: config/models/ with the run's patch size and drop path.
+    """The network's shape: its file with the run's patch size and drop path.
 
     ``initial``: weights to start from, whose order of curves at evaluation stays.
     """
-    model = load_config(PTv3Config, config_path(f"models/{config.model}.yaml"))
+    model = load_config(PTv3Config, shape_path(config.model))
     changes: dict[str, Any] = {}
     if initial is not None:
         changes["permutation"] = load_checkpoint(initial)[1].config.permutation
@@ -50,6 +50,11 @@ def model_config(config: TrainConfig, initial: Path | None = None) -> PTv3Config
     if config.drop_path is not None:
         changes["drop_path"] = config.drop_path
     return replace(model, **changes)
+
+
+def shape_path(model: str) -> Path:
+    """File of a shape: one of config/models/ by its name, or the file named."""
+    return Path(model) if model.endswith(".yaml") else config_path(f"models/{model}.yaml")
 
 
 def build_network(
@@ -92,7 +97,7 @@ def start_from(network: PTv3, path: Path, config: TrainConfig, label_set: LabelS
             f"grid_size: {meta.grid_size:g}"
         )
     if shape_of(meta.config) != shape_of(network.config):
-        raise ConfigError(f"{path}: not of the shape of config/models/{config.model}.yaml")
+        raise ConfigError(f"{path}: not of the shape of {shape_path(config.model)}")
     if not meta.intensity.used and config.augment.uses_intensity:
         raise ConfigError(f"{path}: trained without intensity; set augment.intensity_drop: 1")
     network.load_state_dict(given.state_dict())
@@ -130,7 +135,7 @@ class Release:
         self.learned_from = list(learned_from)
         single = mix.heads == ("common",)
         self.paths = [
-            folder / f"{config.model}{'' if single else '-' + head}.safetensors"
+            folder / f"{Path(config.model).stem}{'' if single else '-' + head}.safetensors"
             for head in mix.heads
         ]
         rng = np.random.default_rng([config.seed, 3])
@@ -144,7 +149,7 @@ class Release:
 
     def store(self, network: nn.Module, facts: dict[str, Any]) -> None:
         """Write all files; ``facts`` (steps, seconds, scores) go into their headers."""
-        recipe = asdict(self.config)
+        recipe = {**asdict(self.config), "model": Path(self.config.model).stem}
         for named in (*recipe["sources"], recipe.get("soft_targets", {})):
             named["folder"] = nameable(named.get("folder", ""))
         training = {"command": anonymous_command(), **facts, "config": recipe}

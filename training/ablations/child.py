@@ -88,7 +88,7 @@ def train(
                 child.wait()
     if guard and guard.received:
         raise Interrupted(guard.received)
-    weights = cell.folder / f"{cell.config.model}.safetensors"
+    weights = cell.folder / f"{Path(cell.config.model).stem}.safetensors"
     if code:
         raise CellError(_reason(code, cell.log))
     if not weights.is_file():
