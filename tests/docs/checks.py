@@ -29,6 +29,7 @@ ROLES = {
     "training.train_student": "student",
     "training.distill_student": "distilled",
     "training.score_scans": "distilled",
+    "training.adapt": "adapted",
 }
 OUTSIDE = ("source", "cd", "export", "for", "trtexec")
 """Words of the shell and programs of others: nothing of ours to check."""
@@ -140,7 +141,9 @@ def check_python(words):
 
 def check_training(module, options):
     recipe, plan = options.get("recipe"), options.get("plan")
-    if recipe and not recipe.isupper():
+    if recipe and recipe.endswith(".yaml"):
+        need((ROOT / recipe).is_file(), f"no recipe {recipe}")
+    elif recipe and not recipe.isupper():
         role = ROLES[module]
         need(config_path(f"training/{role}/{recipe}.yaml").exists(), f"no {role} recipe {recipe}")
     if plan and not plan.isupper():
