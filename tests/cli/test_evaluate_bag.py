@@ -6,6 +6,7 @@ import importlib
 import json
 import runpy
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -394,6 +395,16 @@ def test_recording_for_the_viewer(evaluate, tmp_path):
     assert file.read_bytes()[:3] == b"RRF"
     assert file.stat().st_size > 8 * 2 * 300 * 12 / 2  # clouds of both, compressed
     assert not list((tmp_path / "out").glob(".*"))
+    from rerun.chunk import RrdReader
+
+    rows = Counter()
+    for chunk in RrdReader(file).stream().to_chunks():
+        rows[chunk.entity_path.removeprefix("/drive/")] += 0 if chunk.is_static else chunk.num_rows
+    assert {"classes", "track"} <= {path.removeprefix("/") for path in rows}
+    for path in ("sensor", "sensor/student", "sensor/teacher", "sensor/not_teacher"):
+        assert rows[path] == 8, path
+    assert rows["/figures/latency_ms"] == rows["/figures/agreement"] == 8
+    assert rows["/figures/flips"] == 3 and rows["/figures/accuracy"] == 0
 
 
 def test_missing_extras_say_what_to_install(evaluate, drive, tmp_path, monkeypatch):
