@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
@@ -13,7 +15,7 @@ from pointdistill_ros.errors import InputError
 from pointdistill_ros.evaluation.bags.frames import BagFrames, FrameIndex
 from pointdistill_ros.io.bag import BagScans
 from pointdistill_ros.io.open import ScanFiles, open_scans
-from pointdistill_ros.io.source import ScanEntry, ScanSource
+from pointdistill_ros.io.source import ScanEntry
 from pointdistill_ros.scan import LidarScan
 from training.pseudo_files import DRIVES, SINGLE
 
@@ -48,6 +50,7 @@ def find_jobs(inputs: Sequence[Path], match: str, every: int, drive: bool) -> li
     Raises InputError where two share a name.
     """
     jobs: dict[str, Job] = {}
+    bags = _Bags()
     for path in inputs:
         source = open_scans(path)
         files = source.files if isinstance(source, ScanFiles) else None
@@ -56,7 +59,8 @@ def find_jobs(inputs: Sequence[Path], match: str, every: int, drive: bool) -> li
         one = drive or numbered or path.name == _KITTI_RUN
         folder = f"{DRIVES}/{place}" if one else SINGLE
         prefix = f"{place}_" if numbered else ""
-        for i, entry in enumerate(_entries(source)):
+        entries = bags.entries(source) if isinstance(source, BagScans) else source.entries()
+        for i, entry in enumerate(entries):
             if i % every or not fnmatch(entry.name, match):
                 continue
             name = f"{prefix}{entry.name}"
@@ -68,16 +72,26 @@ def find_jobs(inputs: Sequence[Path], match: str, every: int, drive: bool) -> li
     return list(jobs.values())
 
 
-def _entries(source: ScanSource) -> Iterator[ScanEntry]:
-    """Scans that are read from the disk when asked for; a bag's own entries hold its messages."""
-    if not isinstance(source, BagScans):
-        yield from source.entries()
-        return
-    index = FrameIndex.of(source.path, source.topic)
-    for i, time_ns in enumerate(index.times_ns):
-        yield ScanEntry(f"{i:06d}", time_ns, partial(_frame, index, i))
+class _Bags:
+    """Clouds of bags, read from the disk when asked for; the bag that was asked last stays open.
 
+    A bag's own entries would hold the messages of all of them.
+    """
 
-def _frame(index: FrameIndex, i: int) -> LidarScan:
-    with BagFrames(index) as frames:
-        return frames.one(i).scan()
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._frames: BagFrames | None = None
+        weakref.finalize(self, self._open.close)
+
+    def entries(self, source: BagScans) -> Iterator[ScanEntry]:
+        """All clouds of a bag, in order. Raises InputError where it is damaged."""
+        index = FrameIndex.of(source.path, source.topic)
+        for i, time_ns in enumerate(index.times_ns):
+            yield ScanEntry(f"{i:06d}", time_ns, partial(self._read, index, i))
+
+    def _read(self, index: FrameIndex, i: int) -> LidarScan:
+        if self._frames is None or self._frames.index is not index:
+            self._frames = None
+            self._open.close()
+            self._frames = self._open.enter_context(BagFrames(index))
+        return self._frames.one(i).scan()

@@ -18,6 +18,7 @@ from pointdistill_ros.evaluation.motion.trajectory import Trajectory
 from pointdistill_ros.io.binfile import write_kitti
 from training import pseudo_label
 from training.pseudo_files import PseudoFolder, packed_cloud
+from training.pseudo_jobs import find_jobs
 from training.pseudo_kitti import numbers
 from training.pseudo_motion import drive_motion, read_motion
 from training.self_training import SoftLabeller
@@ -195,6 +196,16 @@ def test_a_shorter_list_leaves_nothing_behind(command, tmp_path):
         assert len(list((root / kind).iterdir())) == 3
     assert (root / "names.txt").read_text().split() == ["03_000000", "03_000002", "03_000003"]
     assert len((root / "poses.txt").read_text().splitlines()) == 3
+
+
+def test_bags_are_read_when_their_scans_are_asked_for_in_any_order(bag, tmp_path):
+    other = write_drive(tmp_path / "other.mcap", 3, 60)
+    jobs = {job.name: job for job in find_jobs([bag, other], "*", 1, False)}
+    assert [name for name, job in jobs.items() if job.is_drive] == list(jobs)
+    for name, points in (("street_000003", 90), ("other_000001", 60), ("street_000001", 90)):
+        loaded, expected = jobs[name].entry.load(), scan(int(name[-1]), points)[0]
+        np.testing.assert_allclose(loaded.xyz, expected.xyz)
+        assert loaded.stamp_ns == expected.stamp_ns
 
 
 def test_what_cannot_be_meant_is_named(command, tmp_path):

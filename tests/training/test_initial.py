@@ -11,6 +11,7 @@ from pointdistill_ros.checkpoint import load_checkpoint, save_checkpoint
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.labels import LabelSet
 from pointdistill_ros.model.ptv3 import PTv3
+from training import command, train_student
 from training.card import card
 from training.config import TrainConfig
 from training.data_config import AugmentConfig, SourceConfig
@@ -18,7 +19,9 @@ from training.licences import SIMULATED, SOURCES, sources_of
 from training.lineage import INITIAL
 from training.networks import build_network, model_config
 from training.opening import open_source
+from training.recipes import load_recipe, recipe_path
 from training.run import Places, train_run
+from training.run_folder import RunFolder
 from training.sources import SourceMix
 from training.supervised import supervised
 
@@ -101,6 +104,24 @@ def test_several_heads_cannot_start_from_one(tmp_path, mix, data):
     several = SourceMix.of(config, mix.sources)
     with pytest.raises(ConfigError, match="need head: common"):
         built(written(tmp_path / "w.safetensors"), several, config)
+
+
+def test_a_run_remembers_where_it_started(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    path = written(tmp_path / "w.safetensors")
+
+    def places(*words):
+        args = command._parser(train_student.PROGRAM).parse_args([str(word) for word in words])
+        return command._setting(train_student.PROGRAM, args)[1]
+
+    first = places("--recipe", "cpu", "--initial", path, "--run", folder.path)
+    assert first.initial == path
+    folder.path.mkdir()
+    folder.begin(
+        load_recipe(recipe_path("student", "cpu"), {}, TrainConfig), {"initial": str(path)}
+    )
+    assert places("--run", folder.path, "--resume").initial == path
+    assert places("--recipe", "cpu", "--run", tmp_path / "other").initial is None
 
 
 def test_a_run_changes_them_and_says_whose_they_were(tmp_path, data):
