@@ -94,11 +94,12 @@ class Model:
 
 
 def load_model(name: str, seed: int = 0) -> Model:
-    """``student`` or ``teacher`` with random weights, ``shipped``, or a checkpoint by its path.
+    """A shape of config/models/ with random weights, ``shipped``, or a checkpoint by its path.
 
     Raises ConfigError or CheckpointError.
     """
-    if name in ("student", "teacher"):
+    shapes = sorted(path.stem for path in config_path("models").glob("*.yaml"))
+    if name in shapes:
         # a benchmark never drops paths, and training mode is entered to calibrate the norms
         config = replace(load_config(PTv3Config, config_path(f"models/{name}.yaml")), drop_path=0.0)
         with torch.random.fork_rng(devices=[]):
@@ -116,7 +117,7 @@ def load_model(name: str, seed: int = 0) -> Model:
     path = weights_path("student") if name == "shipped" else Path(name)
     if name != "shipped" and path.suffix != ".safetensors":
         raise ConfigError(
-            f"unknown model {name!r}; known: student, teacher, shipped, or a .safetensors file"
+            f"unknown model {name!r}; known: {', '.join(shapes)}, shipped, or a .safetensors file"
         )
     network, meta = load_checkpoint(path)
     return Model(name if name == "shipped" else path.stem, network, meta, trained=True)

@@ -34,7 +34,8 @@ def benchmark(
         str,
         typer.Option(
             help="Networks, comma-separated: student and teacher (the paper's shapes, random "
-            "weights), shipped (the trained student), or .safetensors files."
+            "weights) or other shapes of config/models/, shipped (the trained student), or "
+            ".safetensors files."
         ),
     ] = "student,teacher,shipped",
     engines: Annotated[

@@ -64,7 +64,7 @@ def as_markdown(result: Result, facts: Mapping[str, str], picture: str | None = 
         "turns. A score is the mean of the mIoUs named; every rung trains from new weights, so "
         "scores of different rungs are not comparable.",
         "",
-        *([f"![mIoU over latency]({picture})", ""] if picture else []),
+        *([f"![mIoU over latency, Pareto fronts as lines]({picture})", ""] if picture else []),
         *_front(result),
         *_all(result),
         *_rungs(result),

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from torch import cuda
 
 from pointdistill_ros.datasets.convention import SensorConvention
 from pointdistill_ros.datasets.packed import PackedScans
 from pointdistill_ros.datasets.simulated import SimulatedStreets
+from pointdistill_ros.engine.interface import EngineName
 from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.evaluation.progress import progress
 from training.ablations.cell import Cell
@@ -98,6 +101,8 @@ class TrainedScores:
         self.data, self.cache, self.guard, self.say = data, cache, guard, say
         streets = sum(len(set(p.scans.sequences)) for p in parts if p.title == "simulated")
         self.scope = Scope(data is not None, streets)
+        # not "auto" on a CPU, which would time every engine anew for each shape
+        self.engine: EngineName | Literal["auto"] = "auto" if cuda.is_available() else "native"
 
     def cell(self, candidate: Candidate, rung: int, steps: int) -> Cell:
         """Its run on a rung. Raises ConfigError where the folder holds another one."""
@@ -130,7 +135,7 @@ class TrainedScores:
                 train(cell, claim, self.data, self.cache, self.guard)
             self.say(f"rung {rung}, {cell.row.name}: measuring")
             with progress() as bar:
-                measure(cell, "p1", self.scope, self.parts, bar)
+                measure(cell, "p1", self.scope, self.parts, bar, self.engine)
 
         work_off(list(cells.values()), is_done, work, self.say)
         scores, missing = {}, {}

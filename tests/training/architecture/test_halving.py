@@ -41,6 +41,13 @@ def test_survivors_are_dominated_by_survivors_alone(points, count):
             assert not points[gone].dominates(points[name])
 
 
+def test_better_in_one_and_no_worse_in_the_other_dominates():
+    point = Point(0.5, 0.6)
+    assert point.dominates(Point(0.6, 0.6)) and point.dominates(Point(0.5, 0.5))
+    assert not point.dominates(point)
+    assert not point.dominates(Point(0.4, 0.5)) and not point.dominates(Point(0.6, 0.7))
+
+
 def test_the_fastest_survives_although_it_scores_least():
     points = {"fast": Point(0.1, 0.2), "good": Point(0.5, 0.6), "worse": Point(0.6, 0.5)}
     assert set(survivors(points, 2)) == {"fast", "good"}

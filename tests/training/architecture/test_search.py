@@ -23,6 +23,7 @@ from training.architecture.plan import HeldOut, SearchPlan
 from training.architecture.report import as_json, write_report
 from training.architecture.scoring import Score, TrainedScores, held_out_apart, scored_on
 from training.architecture.search import halve, time_shapes
+from training.architecture.space import Space
 from training.config import TrainConfig
 from training.data_config import SourceConfig
 from training.interrupt import InterruptGuard
@@ -111,6 +112,17 @@ def test_an_interrupted_search_times_nothing_twice(tmp_path):
     more = replace(PLAN, proposals=14)  # the first draws stay the same
     timed(tmp_path, third, more)
     assert len(third.asked) == 2
+
+
+def test_no_shape_is_proposed_twice(tmp_path):
+    one = Space(
+        strides=((4, 4),), first_widths=(32,), widths=(64,), depths=(2,), attention_stages=(1,),
+        head_widths=(16,), patch_sizes=(256,), decoder_depths=(0,), decoder_widths=(32,),
+        mlp_ratios=(2,), stem_sizes=(3,), grid_sizes=(0.1, 0.2),
+    )  # fmt: skip
+    result = timed(tmp_path, FakeTimer(), replace(PLAN, space=one))
+    drawn = [candidate for candidate in result.candidates.values() if not candidate.named]
+    assert sorted(candidate.grid_size for candidate in drawn) == [0.1, 0.2]
 
 
 def test_another_search_in_the_same_folder_is_refused(tmp_path):
