@@ -29,6 +29,7 @@ ROLES = {
     "training.train_student": "student",
     "training.distill_student": "distilled",
     "training.score_scans": "distilled",
+    "training.search": "search",
     "training.adapt": "adapted",
 }
 OUTSIDE = ("source", "cd", "export", "for", "trtexec")
