@@ -150,6 +150,17 @@ def test_labels_of_a_folder_need_no_network(view, tmp_path):
     assert len(Recording(tmp_path / "b.rrd").curve("agreement_labels")) == 2
 
 
+def test_labels_of_another_topic(view, tmp_path):
+    bag = write_drive(tmp_path / "drive.mcap", 2, 90, labels="/labels")
+    code, _, err = view(bag, "--save", tmp_path / "a.rrd")
+    assert code == 2 and "several PointCloud2 topics; choose one of" in err
+    given = ("--topic", "points", "--labels", "/labels")
+    assert view(bag, *given, "--save", tmp_path / "a.rrd")[0] == 0 and not view.networks
+    assert np.array_equal(
+        Recording(tmp_path / "a.rrd").ids("labels"), [scan(i, 90)[1] for i in range(2)]
+    )
+
+
 def test_labels_that_lie_in_a_kitti_sequence(view, tmp_path):
     for i in range(2):
         one, truth = scan(i, 90)
