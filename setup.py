@@ -117,7 +117,7 @@ setup(
         "lz4>=4.3",
         "matplotlib>=3.8",
         "Jinja2>=3.1",  # reports
-        "pillow>=10",  # pictures in reports
+        "pillow>=10.1",  # pictures in reports, legends
         "backports.zstd>=1.0; python_version < '3.14'",  # packed scans; in the library from 3.14 on
         "trimesh>=4.5",  # simulation: meshes
         "embreex>=2.17.7.post5; platform_machine == 'x86_64'",  # simulation: ray casting

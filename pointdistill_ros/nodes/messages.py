@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Mapping
+from importlib import util
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ except ImportError:  # not part of every ROS installation
     LabelInfo = VisionClass = None
 
 __all__ = [
+    "LEGENDS",
     "ClassInfo",
     "CloudWriter",
     "LabelInfo",
@@ -39,6 +41,8 @@ __all__ = [
     "segmentation_stats",
 ]
 
+LEGENDS = util.find_spec("PIL") is not None
+"""Whether there is something to draw them with."""
 _LEGEND_TEXT = 16
 """Pixels."""
 

@@ -4,8 +4,8 @@
 - ``~/labeled_points``, ``~/visualization``, ``~/filtered``: clouds with the input's header
 - ``~/stats``: what the cloud cost and what came out (where our messages are built)
 - ``~/debug/…``: the times of ~/stats one by one, as plain numbers for plots
-- ``~/class_info``, ``~/label_info`` (where vision_msgs is installed), ``~/legend`` (a picture):
-  latched, from configure on
+- ``~/class_info``, ``~/label_info`` (where vision_msgs is installed), ``~/legend`` (a picture, where
+  Pillow is): latched, from configure on
 Not here: /diagnostics, which also lives while there is no model.
 """
 
@@ -89,10 +89,9 @@ class Outputs:
         """Not by lifecycle publishers: what the ids mean is known, and told, from configure on."""
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         label_set = self._classes.label_set
-        told = {
-            CLASS_INFO: messages.class_info(label_set, self._model_id, weights_sha256),
-            LEGEND: messages.legend(label_set),
-        }
+        told = {CLASS_INFO: messages.class_info(label_set, self._model_id, weights_sha256)}
+        if messages.LEGENDS:
+            told[LEGEND] = messages.legend(label_set)
         if messages.LabelInfo is not None:
             told[LABEL_INFO] = messages.label_info(label_set, self._node.get_clock().now().to_msg())
         for topic, message in told.items():

@@ -248,6 +248,12 @@ def test_the_legend_has_the_colours_of_the_clouds(node, outputs, labelled):
     assert node.latched["~/legend"].sent[-1].height < picture.height and len(autoware) < len(KITTI)
 
 
+def test_without_pillow_there_is_no_legend(node, monkeypatch):
+    monkeypatch.setattr(messages, "LEGENDS", False)
+    Outputs(node, SentClasses(KITTI), "model", "0" * 64)
+    assert "~/class_info" in node.latched and "~/legend" not in node.latched
+
+
 def test_class_info_tells_the_classes_that_go_out(node):
     pytest.importorskip("pointdistill_ros.msg", reason="our messages are not built")
     Outputs(node, SentClasses(KITTI, "autoware"), "model", "")
