@@ -4,8 +4,8 @@
 - ``~/labeled_points``, ``~/visualization``, ``~/filtered``: clouds with the input's header
 - ``~/stats``: what the cloud cost and what came out (where our messages are built)
 - ``~/debug/…``: the times of ~/stats one by one, as plain numbers for plots
-- ``~/class_info``, ``~/label_info`` (where vision_msgs is installed), ``~/legend`` (a picture, where
-  Pillow is): latched, from configure on
+- ``~/class_info``, ``~/label_info`` (where vision_msgs is installed), ``~/legend`` (a picture, with
+  Pillow): latched, from configure on
 Not here: /diagnostics, which also lives while there is no model.
 """
 
