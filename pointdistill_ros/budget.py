@@ -214,8 +214,10 @@ def row_costs(config: PTv3Config) -> tuple[float, ...]:
         (config.decoder_depths, config.decoder_channels, config.decoder_heads),
     ):
         for stage, (depth, width) in enumerate(zip(depths, channels, strict=True)):
-            dense = (5 + 2 * config.mlp_ratio) * width * width
-            attention = 4 * width * width + 2 * config.patch_sizes[stage] * width
-            costs[stage] += depth * (dense + (attention if heads[stage] else 0))
+            for block in range(depth):
+                neighbours = 5 if config.convolves(block, heads[stage]) else 0
+                costs[stage] += (neighbours + 2 * config.mlp_ratio) * width * width
+                if heads[stage]:
+                    costs[stage] += 4 * width * width + 2 * config.patch_sizes[stage] * width
             costs[stage] += width * width  # pooling or unpooling
     return tuple(costs)

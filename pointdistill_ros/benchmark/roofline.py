@@ -57,15 +57,19 @@ def count(config: PTv3Config, geometry: Geometry, element: int = 4) -> dict[str,
     rows, widths = geometry.rows, config.encoder_channels
     _stem(work["stem"], config, geometry, element)
     for s, depth in enumerate(config.encoder_depths):
-        for _ in range(depth):
-            _block(work, config, geometry, s, widths[s], config.encoder_heads[s] > 0, element)
+        heads = config.encoder_heads[s]
+        for block in range(depth):
+            has = (config.convolves(block, heads), heads > 0)
+            _block(work, config, geometry, s, widths[s], has, element)
     below = widths[-1]
     for s in reversed(range(len(rows) - 1)):
         _pooling(work["pooling"], rows[s], rows[s + 1], widths[s], widths[s + 1], element)
         width = config.decoder_channels[s]
         _unpooling(work["pooling"], rows[s], rows[s + 1], (below, widths[s], width), element)
-        for _ in range(config.decoder_depths[s]):
-            _block(work, config, geometry, s, width, config.decoder_heads[s] > 0, element)
+        heads = config.decoder_heads[s]
+        for block in range(config.decoder_depths[s]):
+            has = (config.convolves(block, heads), heads > 0)
+            _block(work, config, geometry, s, width, has, element)
         below = width
     _dense(work["head"], rows[0], below, config.num_classes, element)
     work["head"].bytes += element * rows[0] * (below + config.num_classes)
@@ -98,16 +102,20 @@ def _block(
     geometry: Geometry,
     s: int,
     width: int,
-    attends: bool,
+    has: tuple[bool, bool],
     element: int,
 ) -> None:
+    """``has``: whether it has a convolution, and attention."""
+    convolves, attends = has
     n, hidden = geometry.rows[s], config.mlp_ratio * width
     convolution = work["convolution"]
-    convolution.flops += 2 * geometry.pairs[s] * width * width
+    if convolves:
+        convolution.flops += 2 * geometry.pairs[s] * width * width
     # reads x twice (as input, as residual), writes x; reads the table and the weights
     copy = element if element != _FLOAT else 0
     convolution.bytes += n * width * (2 * _FLOAT + copy)
-    convolution.bytes += 27 * (_INDEX * n + element * width * width)
+    if convolves:
+        convolution.bytes += 27 * (_INDEX * n + element * width * width)
 
     mlp = work["mlp"]
     _dense(mlp, n, width, hidden, element)

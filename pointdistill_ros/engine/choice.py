@@ -28,6 +28,7 @@ import torch
 from pointdistill_ros.engine import build
 from pointdistill_ros.engine.cpu import CpuEngine, CpuNetwork, available_tiers, usable_threads
 from pointdistill_ros.engine.cuda.network import CudaEngine
+from pointdistill_ros.engine.cuda.weights import check_shape as check_gpu_shape
 from pointdistill_ros.engine.interface import ENGINES, PRECISIONS, Engine, EngineName, Precision
 from pointdistill_ros.engine.library import EngineMissingError
 from pointdistill_ros.engine.onnx.runtimes import OnnxRuntimeNetwork, OpenVinoNetwork
@@ -134,7 +135,11 @@ def _candidates(network: PTv3, device: str, precision: Precision) -> list[Engine
         except ConfigError as error:
             _warn_once(str(error))
     if device.startswith("cuda"):
-        names.append("cuda")
+        try:
+            check_gpu_shape(network.config)
+            names.append("cuda")
+        except ConfigError as error:
+            _warn_once(str(error))
     if precision == "float32":
         names.append("torch")
         if device == "cpu" and find_spec("onnx"):

@@ -53,6 +53,7 @@ class Shape(ctypes.Structure):
         ("mlp_ratio", ctypes.c_int32),
         ("xcpe", ctypes.c_int32),
         ("stem_size", ctypes.c_int32),
+        ("deep_xcpe", ctypes.c_int32),
         ("encoder_depths", _PerStage),
         ("encoder_channels", _PerStage),
         ("encoder_heads", _PerStage),
@@ -117,6 +118,7 @@ def _shape(config: PTv3Config) -> Shape:
         mlp_ratio=config.mlp_ratio,
         xcpe=XCPE_MODES.index(config.xcpe),
         stem_size=config.stem_size,
+        deep_xcpe=config.deep_xcpe,
     )
     columns = {
         "encoder_depths": config.encoder_depths,
@@ -165,12 +167,13 @@ def _blocks(stage: EncoderStage | DecoderStage) -> Iterator[_Array]:
 
 
 def _block(block: Block) -> Iterator[_Array]:
-    linear, linear_bias = _linear(block.conv_linear)
-    assert block.conv.bias is not None
-    yield _kernel(block.conv.weight) @ linear.T
-    yield linear @ _array(block.conv.bias) + linear_bias
-    yield _array(block.conv_norm.weight)
-    yield _array(block.conv_norm.bias)
+    if block.conv is not None and block.conv_linear is not None and block.conv_norm is not None:
+        linear, linear_bias = _linear(block.conv_linear)
+        assert block.conv.bias is not None
+        yield _kernel(block.conv.weight) @ linear.T
+        yield linear @ _array(block.conv.bias) + linear_bias
+        yield _array(block.conv_norm.weight)
+        yield _array(block.conv_norm.bias)
     if block.attention is not None and block.attention_norm is not None:
         yield from _attention(block.attention_norm, block.attention)
     yield from _linear_behind(block.mlp_norm, block.fc1)

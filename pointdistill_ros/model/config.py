@@ -43,6 +43,8 @@ class PTv3Config:
     """Voxels attended together, per stage; shared by encoder and decoder."""
     stem_size: Literal[3, 5] = 5
     """Edge of the stem's convolution kernel, voxels."""
+    deep_xcpe: bool = True
+    """False: where a stage has attention, only the first of its blocks convolves."""
     mlp_ratio: int = 4
     """Hidden width of the MLP over its input width."""
     drop_path: float = 0.0
@@ -84,6 +86,10 @@ class PTv3Config:
             raise ValueError("channels must be a multiple of heads in every stage (0 = none)")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}")
+
+    def convolves(self, block: int, heads: int) -> bool:
+        """Whether a block of a stage, counted from 0, has a convolution."""
+        return self.deep_xcpe or block == 0 or heads == 0
 
     @property
     def walks(self) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 """Point Transformer V3 (arXiv 2312.10035, variant "m1"), top to bottom, over a VoxelPyramid.
 
 - encoder with pooling, decoder with skips, one linear head; 46.16 M (teacher) or 2.78 M (student)
-- beyond the paper, for real time: blocks without attention (0 heads), no decoder blocks, a 3³ stem
+- beyond the paper, for real time: blocks without attention (0 heads) or without convolution
+  (deep_xcpe), no decoder blocks, a 3³ stem
 - pure tensor algebra: every shape and index comes from the pyramid
 - ``xcpe`` reproduces what published weights were trained with. The public code keeps two tensors
   per point set, and a convolution may read the stale one:
@@ -50,8 +51,9 @@ class PTv3(nn.Module):
                         config.mlp_ratio,
                         rate,
                         conv_backend,
+                        config.convolves(i, config.encoder_heads[s]),
                     )
-                    for rate in rates[s]
+                    for i, rate in enumerate(rates[s])
                 ],
                 xcpe=config.xcpe,
             )
@@ -70,8 +72,9 @@ class PTv3(nn.Module):
                         config.mlp_ratio,
                         rate,
                         conv_backend,
+                        config.convolves(i, config.decoder_heads[s]),
                     )
-                    for rate in reversed(rates[s])
+                    for i, rate in enumerate(reversed(rates[s]))
                 ],
                 xcpe=config.xcpe,
             )
@@ -162,6 +165,9 @@ class Stem(nn.Module):
 class Block(nn.Module):
     """xCPE, attention (none with 0 heads), MLP, each on a residual branch with its norm."""
 
+    conv: SubmanifoldConv | None
+    conv_linear: nn.Linear | None
+    conv_norm: nn.LayerNorm | None
     attention: PatchAttention | None
     attention_norm: nn.LayerNorm | None
 
@@ -173,11 +179,14 @@ class Block(nn.Module):
         mlp_ratio: int,
         drop_rate: float,
         backend: ConvBackend,
+        convolves: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = SubmanifoldConv(channels, channels, 3, bias=True, backend=backend)
-        self.conv_linear = nn.Linear(channels, channels)
-        self.conv_norm = nn.LayerNorm(channels)
+        self.conv = self.conv_linear = self.conv_norm = None
+        if convolves:
+            self.conv = SubmanifoldConv(channels, channels, 3, bias=True, backend=backend)
+            self.conv_linear = nn.Linear(channels, channels)
+            self.conv_norm = nn.LayerNorm(channels)
         self.attention_norm = nn.LayerNorm(channels) if heads else None
         self.attention = PatchAttention(channels, heads, patch_size) if heads else None
         self.mlp_norm = nn.LayerNorm(channels)
@@ -189,8 +198,9 @@ class Block(nn.Module):
         self, x: Tensor, conv_input: Tensor, stage: Stage, slot: int
     ) -> tuple[Tensor, Tensor]:
         """x: [n, C] residual stream; ``slot`` picks the curve. Returns new x and MLP branch."""
-        position = self.conv(conv_input, stage, stage.neighbours)
-        x = x + self.conv_norm(self.conv_linear(position))
+        if self.conv is not None and self.conv_linear is not None and self.conv_norm is not None:
+            position = self.conv(conv_input, stage, stage.neighbours)
+            x = x + self.conv_norm(self.conv_linear(position))
         if self.attention is not None and self.attention_norm is not None:
             walk = stage.orders[slot % len(stage.orders)]
             x = x + self._drop(self.attention(self.attention_norm(x), stage, walk))

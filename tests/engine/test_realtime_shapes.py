@@ -19,6 +19,7 @@ from pointdistill_ros.engine.library import EngineMissingError, load_library
 from pointdistill_ros.engine.onnx.inputs import input_specs
 from pointdistill_ros.engine.onnx.runtimes import OnnxRuntimeNetwork
 from pointdistill_ros.engine.voxelwise import torch_engine
+from pointdistill_ros.errors import ConfigError
 from pointdistill_ros.model.degradation import Degradation
 from pointdistill_ros.model.ptv3 import PTv3Config
 from pointdistill_ros.model.pyramid import build_pyramid
@@ -57,7 +58,12 @@ SHAPES = {
     "stale_on": replace(THREE, decoder_depths=(2, 1), xcpe="stale_on"),
     "legacy": replace(THREE, decoder_depths=(2, 2), decoder_heads=(0, 2), xcpe="legacy"),
     "small stem alone": tiny_config(stem_size=3),
+    "shallow xCPE": replace(THREE, deep_xcpe=False),
+    "shallow, stale": replace(
+        THREE, deep_xcpe=False, decoder_depths=(2, 2), decoder_heads=(1, 0), xcpe="legacy"
+    ),
 }
+ON_GPU = [name for name in SHAPES if not name.startswith("shallow")]
 STARTS = ("student-rt-g", "student-rt-d", "student-rt-litept")
 
 
@@ -96,7 +102,7 @@ def test_bfloat16(shape):
     assert (got.argmax(1) == want.argmax(1)).mean() >= 0.97
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ON_GPU)
 def test_gpu_engine_in_its_plain_form(shape):
     network = trained(SHAPES[shape])
     engine = CudaNetwork(network, 0.2, "cpu", torch.float32, minimum=16)
@@ -108,7 +114,7 @@ def test_gpu_engine_in_its_plain_form(shape):
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
-@pytest.mark.parametrize("shape", ["late attention", "legacy", "small stem alone"])
+@pytest.mark.parametrize("shape", ["late attention", "legacy", "shallow, stale"])
 def test_exported_file(shape, target):
     pytest.importorskip("onnxruntime")
     network = trained(SHAPES[shape])
@@ -118,6 +124,11 @@ def test_exported_file(shape, target):
     with torch.inference_mode():
         want = network(features, pyramid)
         assert (exported(features, pyramid) - want).abs().max() <= 1e-4 * want.std()
+
+
+def test_the_gpu_engine_refuses_blocks_without_convolution():
+    with pytest.raises(ConfigError, match=r"deep_xcpe: false.*engine='torch'.*'native'"):
+        CudaNetwork(trained(SHAPES["shallow xCPE"]), 0.2, "cpu", torch.float32)
 
 
 def test_an_exported_file_asks_for_nothing_it_does_not_read():
@@ -140,3 +151,7 @@ def test_the_benchmark_counts_the_work_there_is():
     assert work["late attention"]["attention"].flops > 0
     assert row_costs(THREE)[2] > row_costs(SHAPES["convolutions alone"])[2]
     assert row_costs(THREE)[:2] == row_costs(SHAPES["convolutions alone"])[:2]
+    assert row_costs(THREE)[2] > row_costs(SHAPES["shallow xCPE"])[2]
+    shallow = count(SHAPES["shallow xCPE"], geometry)
+    deep = work["late attention"]["convolution"].flops - shallow["convolution"].flops
+    assert deep == 2 * 2 * geometry.pairs[2] * 48 * 48  # two of three blocks

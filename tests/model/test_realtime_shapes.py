@@ -45,8 +45,20 @@ def test_a_block_without_heads_has_no_weights_of_attention():
     assert any(n.startswith("encoder.1") and "attention" in n for n in names)
 
 
+def test_deep_blocks_may_lack_the_convolution():
+    config = tiny_config(
+        encoder_depths=(2, 3), encoder_heads=(0, 2), decoder_depths=(2,), deep_xcpe=False
+    )
+    network = PTv3(config)
+    found = [[b.conv is not None for b in s.blocks] for s in (*network.encoder, *network.decoder)]
+    assert found == [[True, True], [True, False, False], [True, False]]
+    assert not any(n.startswith("encoder.1.blocks.1.conv") for n in network.state_dict())
+
+
 def test_a_file_remembers_its_shape(tmp_path):
-    config = tiny_config(encoder_heads=(0, 2), decoder_heads=(0,), stem_size=3, mlp_ratio=2)
+    config = tiny_config(
+        encoder_heads=(0, 2), decoder_heads=(0,), stem_size=3, mlp_ratio=2, deep_xcpe=False
+    )
     network = PTv3(config).eval()
     save_checkpoint(tmp_path / "rt.safetensors", network, tiny_meta(config), torch.float32)
     loaded, meta = load_checkpoint(tmp_path / "rt.safetensors")
@@ -60,7 +72,7 @@ def test_a_file_of_before_reads_as_ever(tmp_path):
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["pointdistill"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    del header["config"]["stem_size"]  # younger than the format
+    del header["config"]["stem_size"], header["config"]["deep_xcpe"]  # younger than the format
     save_file(tensors, path, metadata={"pointdistill": json.dumps(header)})
     assert load_checkpoint(path)[1].config == tiny_config()
 

@@ -67,7 +67,8 @@ class Candidate:
         attending = sum(heads > 0 for heads in s.encoder_heads)
         text = f"{'-'.join(map(str, s.encoder_channels))}, blocks {depths}"
         text += f", strides {''.join(map(str, s.strides))}, attention in the last {attending}"
-        text += f" (K {s.patch_sizes[-1]})" if attending else ""
+        first = "" if s.deep_xcpe else ", convolution in their first blocks alone"
+        text += f" (K {s.patch_sizes[-1]}{first})" if attending else ""
         text += f", decoder {'-'.join(map(str, s.decoder_channels))}"
         text += (
             f" with blocks {''.join(map(str, s.decoder_depths))}" if any(s.decoder_depths) else ""

@@ -37,6 +37,8 @@ class Space:
     """Blocks of an encoder stage."""
     attention_stages: tuple[int, ...] = (0, 1, 2, 3)
     """How many of the coarsest stages have attention; the finer ones have convolution and MLP."""
+    deep_xcpe: tuple[bool, ...] = (True, False)
+    """Whether blocks with attention behind the first of their stage have a convolution, too."""
     head_widths: tuple[int, ...] = (16, 32)
     """Channels per head; 16 where that of the draw does not divide the stage's."""
     patch_sizes: tuple[int, ...] = (128, 256, 512, 1024)
@@ -101,12 +103,14 @@ def parameters(shape: PTv3Config) -> int:
     def dense(inputs: int, outputs: int) -> int:
         return inputs * outputs + outputs
 
-    def block(width: int, heads: int) -> int:
-        norms = 2 * width * (3 if heads else 2)
-        attention = dense(width, 3 * width) + dense(width, width) if heads else 0
+    def block(number: int, width: int, heads: int) -> int:
         hidden = shape.mlp_ratio * width
-        conv = dense(27 * width, width) + dense(width, width)
-        return norms + conv + attention + dense(width, hidden) + dense(hidden, width)
+        parts = [dense(width, hidden) + dense(hidden, width)]
+        if heads:
+            parts.append(dense(width, 3 * width) + dense(width, width))
+        if shape.convolves(number, heads):
+            parts.append(dense(27 * width, width) + dense(width, width))
+        return sum(parts) + 2 * width * len(parts)  # each with its norm
 
     widths, count = shape.encoder_channels, 0
     count += shape.stem_size**3 * shape.in_channels * widths[0] + 2 * widths[0]
@@ -115,7 +119,7 @@ def parameters(shape: PTv3Config) -> int:
         (shape.decoder_depths, shape.decoder_channels, shape.decoder_heads),
     ):
         for depth, width, number in zip(depths, channels, heads, strict=True):
-            count += depth * block(width, number)
+            count += sum(block(i, width, number) for i in range(depth))
     count += sum(dense(fine, coarse) + 2 * coarse for fine, coarse in pairwise(widths))
     below = (*shape.decoder_channels[1:], widths[-1])
     for inputs, skip, width in zip(below, widths, shape.decoder_channels, strict=False):
@@ -135,6 +139,7 @@ def _draw(space: Space, rng: np.random.Generator) -> Drawn | None:
     head, patch = one_of(space.head_widths), one_of(space.patch_sizes)
     least, depth = one_of(space.decoder_widths), one_of(space.decoder_depths)
     ratio, stem = one_of(space.mlp_ratios), one_of(space.stem_sizes)
+    deep = space.deep_xcpe[int(rng.integers(len(space.deep_xcpe)))]
     grid = float(space.grid_sizes[int(rng.integers(len(space.grid_sizes)))])
     if list(widths) != sorted(widths) or attending > stages:
         return None
@@ -156,6 +161,7 @@ def _draw(space: Space, rng: np.random.Generator) -> Drawn | None:
         strides=strides,
         patch_sizes=(patch,) * stages,
         stem_size=3 if stem == 3 else 5,
+        deep_xcpe=deep,
         mlp_ratio=ratio,
         drop_path=0.15,
         permutation=(HILBERT_FIRST,) * stages,

@@ -22,11 +22,13 @@ class CompiledBlock(Block):
         self, x: Tensor, conv_input: Tensor, stage: Stage, slot: int
     ) -> tuple[Tensor, Tensor]:
         """x: [n, C] residual stream; ``slot`` picks the curve. Returns new x and MLP branch."""
-        branch = self.conv_linear(self.conv(conv_input, stage, stage.neighbours))
-        if self.attention is None or self.attention_norm is None:
-            x, y = _join(x, branch, self.conv_norm, self.mlp_norm, None)
+        first = self.attention_norm or self.mlp_norm
+        if self.conv is None or self.conv_linear is None:
+            y = first(x)
         else:
-            x, y = _join(x, branch, self.conv_norm, self.attention_norm, None)
+            branch = self.conv_linear(self.conv(conv_input, stage, stage.neighbours))
+            x, y = _join(x, branch, self.conv_norm, first, None)
+        if self.attention is not None:
             branch = self.attention(y, stage, stage.orders[slot % len(stage.orders)])
             x, y = _join(x, branch, None, self.mlp_norm, self._mask(x))
         fc1, fc2 = self.fc1, self.fc2

@@ -15,6 +15,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from pointdistill_ros.errors import ConfigError
+from pointdistill_ros.model.config import PTv3Config
 from pointdistill_ros.model.ptv3 import (
     Block,
     DecoderStage,
@@ -100,9 +102,26 @@ class NetworkWeights:
     head: Dense
 
 
+def check_shape(config: PTv3Config) -> None:
+    """Raises ConfigError naming what the GPU engine cannot express; the torch form runs it all."""
+    encoder = (config.encoder_depths, config.encoder_heads)
+    decoder = (config.decoder_depths, config.decoder_heads)
+    for depths, heads in (encoder, decoder):
+        for depth, number in zip(depths, heads, strict=True):
+            if not all(config.convolves(block, number) for block in range(depth)):
+                raise ConfigError(
+                    "engine 'cuda' has no blocks without convolution (deep_xcpe: false); "
+                    "use engine='torch', or 'native' on the CPU"
+                )
+
+
 @torch.no_grad()
 def fold(network: PTv3, device: torch.device, dtype: torch.dtype) -> NetworkWeights:
-    """Folded copies of all weights on ``device``; folding is done in float64 on the CPU."""
+    """Folded copies of all weights on ``device``; folding is done in float64 on the CPU.
+
+    Raises ConfigError where the engine cannot run the shape.
+    """
+    check_shape(network.config)
     folder = _Folder(device, dtype)
     encoder = [_as(EncoderStage, stage) for stage in network.encoder]
     decoder = [_as(DecoderStage, stage) for stage in network.decoder]
@@ -140,11 +159,12 @@ class _Folder:
         return tuple(self._block(_as(Block, block)) for block in blocks.children())
 
     def _block(self, block: Block) -> BlockWeights:
-        assert block.conv.bias is not None
+        conv, norm, attention = block.conv, block.conv_norm, block.attention
+        assert conv is not None and conv.bias is not None  # check_shape
+        assert norm is not None and block.conv_linear is not None
         linear, shift = _linear(block.conv_linear)
-        kernel = _kernel(block.conv) @ linear
-        bias = _double(block.conv.bias) @ linear + shift
-        norm, attention = block.conv_norm, block.attention
+        kernel = _kernel(conv) @ linear
+        bias = _double(conv.bias) @ linear + shift
         first = block.attention_norm or block.mlp_norm
         return BlockWeights(
             conv=self.dense(kernel, bias),

@@ -7,6 +7,8 @@
 #pragma once
 #include <omp.h>
 
+#include <cstring>
+
 #include "gemm.h"
 #include "kernels.h"
 #include "pairs.h"
@@ -190,7 +192,12 @@ void finish_tile(const pd::ConvQkv& a, int first, int rows, float* sum, typename
   typedef typename P::T T;
   const int channels = a.channels;
   const std::size_t at = std::size_t(first) * channels;
-  norm_add_rows(sum, rows, channels, a.norm_scale, a.norm_shift, a.x + at, a.x_out + at);
+  if (a.conv_weight) {
+    norm_add_rows(sum, rows, channels, a.norm_scale, a.norm_shift, a.x + at, a.x_out + at);
+  } else {
+    std::memcpy(sum, a.x + at, std::size_t(rows) * channels * sizeof(float));
+    std::memmove(a.x_out + at, a.x + at, std::size_t(rows) * channels * sizeof(float));
+  }
   if (!a.qkv) return;
   unit_norm_rows(sum, rows, channels, unit);
   gemm_narrow<P>(rows, channels, 3 * channels, unit, channels,
@@ -221,7 +228,8 @@ void conv_qkv(const pd::ConvQkv& a, const pd::Workers& workers) {
     int32_t* lists = reinterpret_cast<int32_t*>(unit + values);
     const int first = a.first + tile_begin(a.rows, tiles, tile);
     const int rows = a.first + tile_begin(a.rows, tiles, tile + 1) - first;
-    convolve_tile<P>(a, first, rows, {lists, lists + CONV_ROWS + PAIRS_MARGIN}, sum);
+    if (a.conv_weight)
+      convolve_tile<P>(a, first, rows, {lists, lists + CONV_ROWS + PAIRS_MARGIN}, sum);
     finish_tile<P>(a, first, rows, sum, unit);
   }
 }

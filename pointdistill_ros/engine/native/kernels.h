@@ -36,6 +36,7 @@ struct Stem {
 // x_out = x + norm(conv(input)); qkv = unit_norm(x_out) W + b. unit_norm has no scale and shift
 // (folded into W, b). The linear after the convolution is folded into its weights. For the rows
 // [first, first + rows) of `total`. qkv == null: a block without attention, x_out alone.
+// conv_weight == null: a block without convolution, x_out = x.
 struct ConvQkv {
   int32_t first, rows, total, channels;
   const int32_t* neighbours;  // [27][total], row 13 = identity

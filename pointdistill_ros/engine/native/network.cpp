@@ -99,7 +99,7 @@ Network::Network(const NetworkShape& shape, const float* weights, int64_t count,
       stage.shift = keep(channels);
     }
     for (int i = 0; i < shape.encoder_depths[s]; ++i)
-      stage.blocks.push_back(read_block(reader, channels, shape.encoder_heads[s]));
+      stage.blocks.push_back(read_block(reader, channels, shape.encoder_heads[s], i));
     encoder_.push_back(std::move(stage));
   }
   decoder_.resize(shape.stages - 1);
@@ -109,7 +109,7 @@ Network::Network(const NetworkShape& shape, const float* weights, int64_t count,
     decoder_[s].up = read_dense(reader, width, channels);
     decoder_[s].skip = read_dense(reader, shape.encoder_channels[s], channels);
     for (int i = 0; i < shape.decoder_depths[s]; ++i)
-      decoder_[s].blocks.push_back(read_block(reader, channels, shape.decoder_heads[s]));
+      decoder_[s].blocks.push_back(read_block(reader, channels, shape.decoder_heads[s], i));
     width = channels;
   }
   head_ = read_dense(reader, width, padded(shape.num_classes));
@@ -127,22 +127,24 @@ Network::Dense Network::read_dense(Reader& reader, int32_t in, int32_t out) {
   return {packed, kept};
 }
 
-Network::Block Network::read_block(Reader& reader, int32_t channels, int32_t heads) {
+Network::Block Network::read_block(Reader& reader, int32_t channels, int32_t heads, int index) {
   Block block{};
   block.channels = channels;
   block.heads = heads;
   block.hidden = shape_.mlp_ratio * channels;
-  const float* conv = reader.take(27 * int64_t{channels} * channels);
-  const float* columns = reader.take(3 * int64_t{channels});
-  if (!conv || !columns) return block;
-  void* packed = weights_.take<char>(kernels_->conv_bytes(channels));
-  kernels_->pack_conv(conv, channels, packed);
-  block.conv_weight = packed;
-  const float** fields[] = {&block.conv_bias, &block.norm_scale, &block.norm_shift};
-  for (int i = 0; i < 3; ++i) {
-    float* kept = weights_.take<float>(channels);
-    std::memcpy(kept, columns + int64_t{i} * channels, channels * sizeof(float));
-    *fields[i] = kept;
+  if (shape_.deep_xcpe || !heads || index == 0) {
+    const float* conv = reader.take(27 * int64_t{channels} * channels);
+    const float* columns = reader.take(3 * int64_t{channels});
+    if (!conv || !columns) return block;
+    void* packed = weights_.take<char>(kernels_->conv_bytes(channels));
+    kernels_->pack_conv(conv, channels, packed);
+    block.conv_weight = packed;
+    const float** fields[] = {&block.conv_bias, &block.norm_scale, &block.norm_shift};
+    for (int i = 0; i < 3; ++i) {
+      float* kept = weights_.take<float>(channels);
+      std::memcpy(kept, columns + int64_t{i} * channels, channels * sizeof(float));
+      *fields[i] = kept;
+    }
   }
   if (heads) {
     block.qkv = read_dense(reader, channels, 3 * channels);

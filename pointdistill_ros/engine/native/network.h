@@ -16,6 +16,7 @@ enum Xcpe : int32_t { STALE_OFF = 0, STALE_ON = 1, LEGACY = 2 };  // see model/p
 struct NetworkShape {
   int32_t stages, in_channels, num_classes, mlp_ratio, xcpe;
   int32_t stem_size;                // 3 or 5, edge of the stem's kernel
+  int32_t deep_xcpe;                // 0: with attention, only the first block of a stage convolves
   // heads 0: blocks without attention
   int32_t encoder_depths[MAX_LEVELS], encoder_channels[MAX_LEVELS], encoder_heads[MAX_LEVELS];
   int32_t decoder_depths[MAX_LEVELS], decoder_channels[MAX_LEVELS], decoder_heads[MAX_LEVELS];
@@ -60,7 +61,7 @@ class Network {
     int32_t channels, heads, hidden;
     const void* conv_weight;
     const float *conv_bias, *norm_scale, *norm_shift;
-    Dense qkv, proj, fc1, fc2;  // qkv and proj: null where heads == 0
+    Dense qkv, proj, fc1, fc2;  // qkv and proj: null where heads == 0; conv and norm: see deep_xcpe
   };
   struct Encoder {
     Dense pool;
@@ -75,7 +76,7 @@ class Network {
   struct Pass;
 
   static bool sane(const NetworkShape&);
-  Block read_block(Reader&, int32_t channels, int32_t heads);
+  Block read_block(Reader&, int32_t channels, int32_t heads, int index);
   Dense read_dense(Reader&, int32_t in, int32_t out);
 
   NetworkShape shape_;

@@ -99,18 +99,22 @@ class PTv3Graph(Graph):
         walks = self.config.walks[s]
         for i in range(depth):
             walk = f"{s}_{i % walks}" if heads else None
-            x, branch = self.block(f"{name}.blocks.{i}", x, conv_input, s, walk, heads)
+            read = conv_input if self.config.convolves(i, heads) else None
+            x, branch = self.block(f"{name}.blocks.{i}", x, read, s, walk, heads)
             conv_input = branch if self.config.xcpe == "legacy" else x
         return x
 
     def block(
-        self, name: str, x: str, conv_input: str, s: int, walk: str | None, heads: int
+        self, name: str, x: str, conv_input: str | None, s: int, walk: str | None, heads: int
     ) -> tuple[str, str]:
-        """Names of the new x and of the MLP branch. walk: None for a block without attention."""
-        position = self.convolution(
-            f"{name}.conv", conv_input, str(s), *self.weights.convolution(name)
-        )
-        x = self.op("Add", f"{name}.x1", x, self.layer_norm(f"{name}.conv_norm", position))
+        """Names of the new x and of the MLP branch.
+
+        conv_input: None for a block without convolution, walk: for one without attention.
+        """
+        if conv_input is not None:
+            weights = self.weights.convolution(name)
+            position = self.convolution(f"{name}.conv", conv_input, str(s), *weights)
+            x = self.op("Add", f"{name}.x1", x, self.layer_norm(f"{name}.conv_norm", position))
         if walk is not None:
             normed = self.layer_norm(f"{name}.attention_norm", x)
             attended = self.attention(f"{name}.attention", normed, walk, heads)

@@ -118,7 +118,7 @@ def test_no_shape_is_proposed_twice(tmp_path):
     one = Space(
         strides=((4, 4),), first_widths=(32,), widths=(64,), depths=(2,), attention_stages=(1,),
         head_widths=(16,), patch_sizes=(256,), decoder_depths=(0,), decoder_widths=(32,),
-        mlp_ratios=(2,), stem_sizes=(3,), grid_sizes=(0.1, 0.2),
+        mlp_ratios=(2,), stem_sizes=(3,), grid_sizes=(0.1, 0.2), deep_xcpe=(True,),
     )  # fmt: skip
     result = timed(tmp_path, FakeTimer(), replace(PLAN, space=one))
     drawn = [candidate for candidate in result.candidates.values() if not candidate.named]

@@ -148,10 +148,14 @@ def test_refuses_what_it_cannot_do():
 
 
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
-def test_blocks_without_attention_and_a_small_stem(drop_path):
+def test_blocks_without_attention_or_convolution_and_a_small_stem(drop_path):
     """Drop path takes the same random draws as the plain form."""
     network = tiny_network(
-        encoder_depths=(2, 2), encoder_heads=(0, 2), stem_size=3, drop_path=drop_path
+        encoder_depths=(2, 2),
+        encoder_heads=(0, 2),
+        stem_size=3,
+        deep_xcpe=False,
+        drop_path=drop_path,
     ).train()
     case = batch(network.config, 300)
     other = copy.deepcopy(network)
