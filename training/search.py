@@ -98,7 +98,8 @@ def run(args: argparse.Namespace, guard: InterruptGuard) -> int:
     def tell(result: Result) -> None:
         with turn(out / ".report"):
             write_report(result, facts, out)
-        _say(f"{out / 'report.md'}: {len(result.front)} shapes on the front")
+        rungs = f", {len(result.front)} on the front" if result.rungs else ""
+        _say(f"{out / 'report.md'}: {len(result.latencies)} shapes timed{rungs}")
 
     timer = EngineTimer(scan, precision, plan.timed_runs)
     setting = {"precision": precision, "scan": hashlib.sha256(scan.xyz.tobytes()).hexdigest()[:16]}
