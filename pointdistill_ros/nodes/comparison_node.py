@@ -146,6 +146,11 @@ class ComparisonNode(LifecycleNode):
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
+    def destroy_node(self) -> None:
+        """Leave the graph at once: rclpy forgets the state machine, which holds the node in it."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     def _start(self) -> None:
         self._autostart.cancel()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:

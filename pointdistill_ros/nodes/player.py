@@ -39,7 +39,7 @@ SETTLE = 0.5
 """Seconds between seeing a subscriber and being sure that it sees us."""
 HISTORY = 50
 """Messages kept for a reliable subscriber that is behind, or still getting to know us."""
-DRAIN = 2.0
+DRAIN = 10.0
 """Seconds that reliable subscribers get at the end to acknowledge."""
 
 
@@ -146,6 +146,7 @@ class _Player:
         """Stamp → serialised result and when it came."""
         self._pending: dict[tuple[int, int], tuple[BagMessage, float]] = {}
         """Stamp → sent cloud and when it went, oldest first."""
+        self._answered = False
         if settings.result_topic:
             self._result = node.create_subscription(
                 PointCloud2,
@@ -178,8 +179,11 @@ class _Player:
 
     def close(self) -> None:
         """Let the last messages arrive, then leave the graph."""
-        for publisher in self._publishers.values():
-            publisher.wait_for_all_acked(Duration(seconds=DRAIN))
+        clocks = [] if self._clock is None else [self._clock]
+        until = time.monotonic() + DRAIN
+        for publisher in [*self._publishers.values(), *clocks]:
+            left = max(0.0, until - time.monotonic())
+            publisher.wait_for_all_acked(Duration(seconds=left))
         self._spin(0.1)  # best-effort subscribers acknowledge nothing
         self._executor.shutdown()
         self._node.destroy_node()
@@ -227,9 +231,14 @@ class _Player:
 
     def _await_results(self, time_ns: int, on_result: OnResult) -> None:
         """Hand over the results of all clouds sent; those that do not come in time are missing."""
+        pause = self._settings.result_timeout / 3
         until = time.monotonic() + self._settings.result_timeout
+        again = time.monotonic() + pause
         self._hand_over(on_result)
-        while self._pending and time.monotonic() < until:
+        while self._pending and (now := time.monotonic()) < until:
+            if self._settings.step and not self._answered and now > again:
+                self._send_again(now)
+                again = now + pause
             self._spin(0.05)
             self._interrupt.check()
             self._tell_time(time_ns)
@@ -237,12 +246,19 @@ class _Player:
         self.report.missing_results += len(self._pending)
         self._pending.clear()
 
+    def _send_again(self, now: float) -> None:
+        """The first cloud: the node may know us later than we know it, and then nobody listened."""
+        stamp, (message, _) = next(iter(self._pending.items()))
+        self._publishers[message.topic].publish(bytes(message.cdr))
+        self._pending[stamp] = message, now
+
     def _hand_over(self, on_result: OnResult) -> None:
         """Results come in the order of the clouds: older ones without a result were dropped."""
         for stamp in [stamp for stamp in self._pending if stamp in self._results]:
             while (oldest := next(iter(self._pending))) != stamp:
                 del self._pending[oldest]
                 self.report.missing_results += 1
+            self._answered = True
             message, sent_at = self._pending.pop(stamp)
             result, arrived = self._results[stamp]
             on_result(message, result, arrived - sent_at)

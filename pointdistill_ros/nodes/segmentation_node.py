@@ -151,6 +151,8 @@ class SegmentationNode(LifecycleNode):
         """End the work before the publishers it uses are destroyed."""
         self._stop_intake()
         super().destroy_node()
+        # rclpy forgets it, and with it the node stays in the graph until Python looks for cycles
+        self._state_machine.destroy_when_not_in_use()
 
     def _start(self) -> None:
         self._autostart.cancel()

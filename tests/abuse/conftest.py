@@ -3,6 +3,7 @@
 
 import json
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ class Sender:
         from std_msgs.msg import String
 
         self.client, self.sent, self.probes = client, 0, 0
-        self._before = {}
+        self._before, self._read_at = {}, 0.0
         client.listen(PointCloud2, LABELS)
         client.listen(String, "/counters")
         self.points = client.publisher()
@@ -69,17 +70,13 @@ class Sender:
             self.probes += 1
             return probe()
 
-        def answered():
-            return self.client.until_answered(publish, LABELS, pause=2.0, timeout=PATIENCE)
-
-        labelled = answered()
-
-        def counted():
-            now = self._told()
-            return self._settled(now) and now["processed"] == labelled
-
-        while not self.client.within(2.0, counted):  # they were told before we heard the node
-            labelled += answered()
+        self.client.until_answered(publish, LABELS, pause=2.0, timeout=PATIENCE)
+        # All that will ever arrive of the probes has arrived, and what was read of the counters
+        # from now on knows it; the last one is counted after its labels went out.
+        now = time.time()
+        self.client.until(
+            lambda: self._settled(self._told()) and self._read_at > now, timeout=PATIENCE
+        )
         self._before, self.sent = self._told(), 0
 
     @property
@@ -90,7 +87,9 @@ class Sender:
     def _told(self):
         told = self.client.got["/counters"]
         del told[:-1]
-        return json.loads(told[-1].data) if told else {}
+        counters = json.loads(told[-1].data) if told else {}
+        self._read_at = counters.pop("at", 0.0)
+        return counters
 
     def _settled(self, counters):
         """Every cloud that was received has come to an end."""
@@ -109,7 +108,7 @@ class Sender:
 
         def counted():
             now = self.counters
-            return self._settled(now) and now["received"] == self.sent
+            return self._settled(now) and now.get("received") == self.sent
 
         self.client.until(counted, timeout=PATIENCE)
         rises = {kind: n - before.get(kind, 0) for kind, n in self.counters.items()}

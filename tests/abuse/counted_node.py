@@ -9,6 +9,7 @@ import json
 import os
 import runpy
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,23 +21,25 @@ from pointdistill_ros.nodes.segmentation_node import SegmentationNode, spin
 
 PERIOD = 0.002
 """Seconds between two looks at the counters."""
+AGAIN = 0.5
+"""Seconds after which they are told again, though they are the same."""
 FAKE = Path(__file__).parents[1] / "nodes" / "fake_node.py"
 
 
 class CountedNode(SegmentationNode):
-    """Beside its own topics ``/counters``: Counters as JSON."""
+    """Beside its own topics ``/counters``: Counters as JSON, and ``at``, when they were read."""
 
     def __init__(self, segmenter=None) -> None:
         super().__init__(segmenter=segmenter)
-        self._told = None
+        self._told, self._when = None, 0.0
         self._teller = self.create_publisher(String, "/counters", 100)
         self.create_timer(PERIOD, self._tell, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _tell(self) -> None:
-        counters = self.counters
-        if counters != self._told:
-            self._told = counters
-            self._teller.publish(String(data=json.dumps(asdict(counters))))
+        now, counters = time.time(), self.counters
+        if counters != self._told or now - self._when > AGAIN:
+            self._told, self._when = counters, now
+            self._teller.publish(String(data=json.dumps({**asdict(counters), "at": now})))
 
 
 def main() -> int:

@@ -38,7 +38,9 @@ def test_jumping_stamps_frames_and_sizes(sender, start_node):
         expected = above_or_below(Hostile("", message, True).xyz())
         np.testing.assert_array_equal(found["class_id"], expected)
     assert sender.counters["received"] == len(steps)
-    kind, _ = sender(plain(street(random, 5)), stamp_ns=time.time_ns() - 9_500_000_000)
+    # beyond ten seconds it would be another clock's: on a busy machine a cloud needs some of them
+    assert sender.client.set_parameters(input__max_age=1.0) == (True, "")
+    kind, _ = sender(plain(street(random, 5)), stamp_ns=time.time_ns() - 1_500_000_000)
     assert kind == "stale", "the clock decides where the stamp follows it"
 
 
@@ -88,7 +90,7 @@ def test_silence_is_noticed_within_two_periods_of_the_missing_cloud(sender, star
         DiagnosticArray,
         "/diagnostics",
         lambda array: heard.extend(
-            (time.monotonic(), status.level, status.message)
+            (array.header.stamp.sec + 1e-9 * array.header.stamp.nanosec, status)
             for status in array.status
             if status.name.endswith(": input")
         ),
@@ -96,15 +98,23 @@ def test_silence_is_noticed_within_two_periods_of_the_missing_cloud(sender, star
     )
     sender.ready()
     period, cloud = 1.0, plain(street(np.random.default_rng(0), 100))
+    sent = []
     for _ in range(3 + sender.probes):  # the period is the median of those seen
-        began = time.monotonic()
+        sent.append(time.time())
         sender(cloud)
-        sender.client.spin(began + period - time.monotonic())
-    last = began
-    heard.clear()
-    sender.client.until(lambda: any("late" in text for _, _, text in heard), timeout=PATIENCE)
-    noticed, level, text = next(one for one in heard if "late" in one[2])
-    assert level == b"\x01" and "publisher present" in text
-    assert 2 * period < noticed - last < 3 * period, "the missing cloud was due after one"
-    sender(cloud)
-    sender.client.until(lambda: heard[-1][1:] == (b"\x00", "receiving"), timeout=PATIENCE)
+        sender.client.spin(sent[-1] + period - time.time())
+    # a busy machine sends later than it should, and tells later: both are in the node's stamps
+    period, last = float(np.median(np.diff(sent))), sent[-1]
+    sender.client.until(lambda: heard[-1][0] > last + 3 * period, timeout=PATIENCE)
+    late = [(when, status) for when, status in heard if when > last and "late" in status.message]
+    assert late[0][0] > last + 1.9 * period, "the missing cloud was due after one"
+    for when, status in heard:
+        if when > last + 3 * period:
+            assert status.level == b"\x01" and "late" in status.message
+            assert "publisher present" in status.message
+    sender.client.until_told(  # what is told holds for a while, and then the next would be late
+        lambda: sender(cloud),
+        lambda: (heard[-1][1].level, heard[-1][1].message) == (b"\x00", "receiving"),
+        pause=0.5 * period,
+        timeout=PATIENCE,
+    )

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from pointdistill_ros.scan import LidarScan
 pytest.importorskip("rclpy", reason="rclpy is not installed")
 
 START_NS, PERIOD_NS, CLOUDS = 1_600_000_000_000_000_000, 100_000_000, 10
+PATIENCE = 90
+"""Seconds that a busy machine gets to start a process and to make it known."""
 
 
 def write_bag(path, topics=("/points",), clouds=CLOUDS, points=500):
@@ -65,9 +68,11 @@ class Listener:
             self.got[topic].append(message)
             on_message(message)
 
-        self.node.create_subscription(kind or PointCloud2, topic, keep, 50)
+        self.node.create_subscription(kind or PointCloud2, topic, keep, 1000)
 
     def start(self, *arguments):
+        if "--wait" not in arguments:
+            arguments += ("--wait", PATIENCE)
         return subprocess.Popen(
             [sys.executable, "-m", "pointdistill_ros.cli", "play", *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -75,7 +80,7 @@ class Listener:
             text=True,
         )
 
-    def spin_while(self, process, until=lambda: False, timeout=30):
+    def spin_while(self, process, until=lambda: False, timeout=PATIENCE):
         end = time.monotonic() + timeout
         while process.poll() is None and not until():
             assert time.monotonic() < end, "play does not end"
@@ -89,8 +94,11 @@ class Listener:
         finally:
             process.kill()
             out, err = process.communicate()
-        for _ in range(20):
-            self.executor.spin_once(timeout_sec=0.01)
+        quiet = 0
+        while quiet < 10:  # what has arrived here is taken one by one
+            before = sum(map(len, self.got.values()))
+            self.executor.spin_once(timeout_sec=0.02)
+            quiet = quiet + 1 if sum(map(len, self.got.values())) == before else 0
         return process.returncode, out + err
 
     def stamps(self, topic):
@@ -114,7 +122,7 @@ def all_stamps(clouds=CLOUDS):
 
 
 @pytest.mark.ros
-def test_every_cloud_arrives_byte_for_byte_at_the_recorded_pace(bag, listener):
+def test_every_cloud_arrives_byte_for_byte(bag, listener):
     listener.listen("/points")
     code, said = listener.play(bag)
     assert code == 0, said
@@ -124,9 +132,37 @@ def test_every_cloud_arrives_byte_for_byte_at_the_recorded_pace(bag, listener):
     for got, cloud in zip(listener.got["/points"], recorded, strict=True):
         assert got.data.tobytes() == cloud.data.tobytes()
         assert (got.header.frame_id, got.width, got.point_step) == ("lidar", 500, 12)
-    gaps = np.diff(listener.times["/points"])
-    assert np.median(gaps) == pytest.approx(0.1, abs=0.03)
     assert "/points: 10 messages" in said
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("clock", [False, True])
+@pytest.mark.parametrize("rate", [1.0, 4.0])
+def test_the_pace_is_that_of_the_recording(bag, monkeypatch, rate, clock):
+    """By a clock that only sleeping moves on, so that a busy machine changes nothing."""
+    from pointdistill_ros.nodes import player
+
+    now, sent = 0.0, []
+
+    def monotonic():
+        nonlocal now
+        now += 1e-6
+        return now
+
+    def sleep(self, seconds):
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(player, "time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr(player.Interrupt, "sleep", sleep)
+    settings = player.PlaySettings(rate=rate, clock=clock, wait=0.0)
+    report = player.play_bag(
+        bag, {"/points": "/points"}, settings, lambda done, _: sent.append((done, now))
+    )
+    assert report.published == {"/points": CLOUDS}
+    done, times = np.array(sent[:CLOUDS]).T
+    np.testing.assert_allclose(done, 0.1 * np.arange(CLOUDS), atol=1e-6)
+    np.testing.assert_allclose(times - times[0], done / rate, atol=2e-3)
 
 
 @pytest.mark.ros
@@ -135,8 +171,6 @@ def test_rate_start_and_duration(bag, listener):
     code, said = listener.play(bag, "--rate", 4, "--start", 0.25, "--duration", 0.5)
     assert code == 0, said
     assert listener.stamps("/points") == all_stamps()[3:8]
-    elapsed = listener.times["/points"][-1] - listener.times["/points"][0]
-    assert elapsed == pytest.approx(0.4 / 4, abs=0.06)
 
 
 @pytest.mark.ros
@@ -155,7 +189,7 @@ def test_other_message_types_can_be_chosen(bag, listener):
     from std_msgs.msg import String
 
     listener.listen("/notes", String)
-    code, said = listener.play(bag, "--topic", "/notes", "--wait", 5)
+    code, said = listener.play(bag, "--topic", "/notes")
     assert code == 0, said
     assert [message.data for message in listener.got["/notes"]] == ["hello"]
 
@@ -164,8 +198,9 @@ def test_other_message_types_can_be_chosen(bag, listener):
 def test_the_clock_runs_through_the_bag(bag, listener):
     from rosgraph_msgs.msg import Clock
 
-    listener.listen("/points")
+    # the player waits for the last of these, and then knows the others
     listener.listen("/clock", Clock)
+    listener.listen("/points")
     code, said = listener.play(bag, "--clock")
     assert code == 0, said
     clock = [m.clock.sec * 10**9 + m.clock.nanosec for m in listener.got["/clock"]]
@@ -182,7 +217,7 @@ def test_loop_goes_on_until_interrupted(bag, listener):
     try:
         listener.spin_while(process, until=lambda: len(listener.got["/points"]) > 2 * CLOUDS)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 0, err
@@ -229,11 +264,31 @@ def test_missing_results_are_counted(bag, listener):
 
     listener.listen("/points", on_message=answer)
     code, said = listener.play(
-        *(bag, "--step-on-result", "--result-topic", "/labels", "--result-timeout", 0.3)
+        *(bag, "--step-on-result", "--result-topic", "/labels", "--result-timeout", 10)
     )
     assert code == 1
     assert "1 clouds without a result on /labels" in said
     assert len(listener.got["/points"]) == CLOUDS
+
+
+@pytest.mark.ros
+def test_the_first_cloud_is_sent_again_where_nobody_could_answer_it(bag, listener):
+    """A node learns of the player later than the player of the node, and labels for nobody."""
+    from sensor_msgs.msg import PointCloud2
+
+    results = listener.node.create_publisher(PointCloud2, "/labels", 10)
+
+    def answer(cloud):
+        if len(listener.got["/points"]) > 1:
+            results.publish(PointCloud2(header=cloud.header))
+
+    listener.listen("/points", on_message=answer)
+    code, said = listener.play(
+        *(bag, "--step-on-result", "--result-topic", "/labels", "--result-timeout", 12)
+    )
+    assert code == 0, said
+    assert listener.stamps("/points")[1:] == all_stamps()
+    assert "/points: 10 messages" in said
 
 
 @pytest.mark.ros

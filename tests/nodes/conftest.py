@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 NODE = "/segmentation_node"
 PATIENCE = 90.0
 """Seconds that a busy machine gets to start a node and to make it known."""
-FAREWELL = 15.0
+FAREWELL = 60.0
 """Seconds that nodes get to end by themselves."""
 
 
@@ -37,12 +37,16 @@ class NodeProcess:
     def interrupt(self) -> int:
         """Send SIGINT, return the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(10)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code of a process that ends by itself."""
+        return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
 
     def ends_by(self, end: float) -> bool:
         """Whether it is gone at this time.monotonic()."""
@@ -108,17 +112,20 @@ class Client:
         while (left := end - time.monotonic()) > 0:
             self.executor.spin_once(timeout_sec=left)
 
-    def until(self, condition, timeout=15.0):
+    def until(self, condition, timeout=PATIENCE):
         """Spin until the condition holds; fail the test if it never does."""
         assert self.within(timeout, condition), f"still not true after {timeout} s"
 
     def within(self, seconds, condition):
         """Spin until the condition holds, at most so long; whether it does."""
-        end = time.monotonic() + seconds
+        waited = 0.0
         while not condition():
-            if time.monotonic() > end:
+            if waited > seconds:
                 return False
+            began = time.monotonic()
             self.executor.spin_once(timeout_sec=0.02)
+            # while this process was not running nothing could come: that is not waiting
+            waited += min(time.monotonic() - began, 0.1)
         return True
 
     # A writer may learn of a reader later than the reader learns of the writer, and what was sent
@@ -139,6 +146,19 @@ class Client:
             times += 1
             self.within(pause, heard)
         return times
+
+    def until_told(self, publish, condition, pause=0.5, timeout=PATIENCE):
+        """Publish again and again until the condition holds; how often it took.
+
+        For what a node tells of a cloud only for a moment: until the next one is late.
+        """
+        end, times = time.monotonic() + timeout, 0
+        while True:
+            assert time.monotonic() < end, f"not told in {timeout} s"
+            publish()
+            times += 1
+            if self.within(pause, condition):
+                return times
 
     def until_answered(
         self, publish, *topics, pause=1.0, timeout=PATIENCE, stamp_of=lambda m: m.header.stamp
@@ -174,10 +194,11 @@ class Client:
 
         return publish
 
-    def call(self, kind, service, timeout=15.0, **fields):
+    def call(self, kind, service, timeout=PATIENCE, **fields):
         """Ask a service; where no answer comes, again: what is asked may be asked twice."""
-        for _ in range(3):
-            if (answer := self._ask(kind, service, timeout / 3, fields)) is not None:
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if (answer := self._ask(kind, service, 5.0, fields)) is not None:
                 return answer
         raise AssertionError(f"{service} did not answer within {timeout} s")
 
@@ -186,14 +207,14 @@ class Client:
         client = self._clients.get(service)
         if client is None:
             client = self._clients[service] = self.node.create_client(kind, service)
-        if not client.wait_for_service(3 * timeout):
+        if not client.wait_for_service(max(timeout, PATIENCE)):
             raise AssertionError(f"no service {service}")
         self.spin(0.02)
         future = client.call_async(kind.Request(**fields))
         self.executor.spin_until_future_complete(future, timeout)
         return future.result() if future.done() else None
 
-    def change_state(self, label, node=NODE, timeout=45.0):
+    def change_state(self, label, node=NODE, timeout=PATIENCE):
         """Lifecycle transition: configure, activate, active_shutdown …; True on success.
 
         Where the answer is lost the state tells whether the question was heard.
@@ -211,7 +232,7 @@ class Client:
                 return True
         raise AssertionError(f"{service} did not answer within {timeout} s")
 
-    def state(self, node=NODE, timeout=15.0):
+    def state(self, node=NODE, timeout=PATIENCE):
         from lifecycle_msgs.srv import GetState
 
         return self.call(GetState, f"{node}/get_state", timeout).current_state.label
@@ -273,6 +294,30 @@ def transport(monkeypatch):
 
     gc.collect()  # a node that was destroyed here stays in the graph while Python holds on to it
     monkeypatch.setenv(transport.profile_variable(), str(transport.config_path(transport.PROFILE)))
+
+
+class Hold:
+    """While closed, a network that was started with ``env`` keeps its cloud in work."""
+
+    def __init__(self, path: Path):
+        self._path, self._reached = path, path.with_name(f"{path.name}.reached")
+        self.env = {"FAKE_HOLD": str(path)}
+
+    def close(self) -> None:
+        self._reached.unlink(missing_ok=True)
+        self._path.touch()
+
+    def open(self) -> None:
+        self._path.unlink()
+
+    def has_one(self) -> bool:
+        """Whether a cloud is in work."""
+        return self._reached.exists()
+
+
+@pytest.fixture
+def hold(tmp_path):
+    return Hold(tmp_path / "hold")
 
 
 @pytest.fixture

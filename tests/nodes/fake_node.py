@@ -3,7 +3,9 @@
 
 Class = 0 above the ground (z >= 0), 1 below. FAKE_MILLISECONDS says how long a cloud takes,
 FAKE_WEIGHTS names a file that must exist when the model is loaded, FAKE_FLIP a distance in x beyond
-which the classes are the other way round.
+which the classes are the other way round. FAKE_HOLD names a file: while it exists clouds stay in
+work, and a second one with .reached behind its name tells that one is. FAKE_STOP_TIMEOUT replaces
+the node's STOP_TIMEOUT.
 """
 
 import os
@@ -15,6 +17,7 @@ import numpy as np
 
 from pointdistill_ros.errors import CheckpointError, ConfigError
 from pointdistill_ros.labels import LabelSet
+from pointdistill_ros.nodes import segmentation_node
 from pointdistill_ros.nodes.check import check, wants_check
 from pointdistill_ros.nodes.segmentation_node import SegmentationNode, spin
 from pointdistill_ros.segmentation import Segmentation
@@ -27,12 +30,15 @@ class AboveOrBelow:
     device, engine, engine_detail, num_parameters = "cpu", "fake", "", 0
     sheds_load, budget = False, None
 
-    def __init__(self, milliseconds=0.0, weights=__file__, flip=float("inf")):
-        self.flip = flip
+    def __init__(self, milliseconds=0.0, weights=__file__, flip=float("inf"), hold=None):
+        self.flip, self.hold = flip, hold
         self.seconds = 1e-3 * milliseconds
         self.weights = Path(weights)
 
     def __call__(self, scan):
+        while self.hold is not None and self.hold.exists():
+            self.hold.with_name(f"{self.hold.name}.reached").touch()
+            time.sleep(0.01)
         time.sleep(self.seconds)
         labels = np.where(scan.xyz[:, 2] >= 0, 0, 1).astype(np.uint8)
         labels ^= scan.xyz[:, 0] > self.flip
@@ -62,6 +68,10 @@ if __name__ == "__main__":
         float(os.environ.get("FAKE_MILLISECONDS", "0")),
         os.environ.get("FAKE_WEIGHTS", __file__),
         float(os.environ.get("FAKE_FLIP", "inf")),
+        Path(os.environ["FAKE_HOLD"]) if "FAKE_HOLD" in os.environ else None,
+    )
+    segmentation_node.STOP_TIMEOUT = float(
+        os.environ.get("FAKE_STOP_TIMEOUT", segmentation_node.STOP_TIMEOUT)
     )
 
     def make(**options):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test process: counts best-effort clouds on /large until something comes on /end; prints them.
 
-Clouds of one point are answered on /heard and not counted.
+Each is answered with the count on /heard; those of one point are not counted.
 """
 
 import sys
@@ -9,7 +9,7 @@ import sys
 import rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
-from std_msgs.msg import Empty
+from std_msgs.msg import Empty, UInt32
 
 from pointdistill_ros.nodes.transport import prepare_transport
 
@@ -18,13 +18,12 @@ if __name__ == "__main__":
     rclpy.init()
     node = rclpy.create_node("receiver")
     sizes, ended = [], []
-    answer = node.create_publisher(Empty, "/heard", 10)
+    answer = node.create_publisher(UInt32, "/heard", 10)
 
     def hear(cloud):
-        if cloud.width == 1:
-            answer.publish(Empty())
-        else:
+        if cloud.width > 1:
             sizes.append(len(cloud.data))
+        answer.publish(UInt32(data=len(sizes)))
 
     best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
     node.create_subscription(PointCloud2, "/large", hear, best_effort)

@@ -18,6 +18,8 @@ EACH, WINDOW, DIFFERS = f"{NODE}/comparison", f"{NODE}/comparison_window", f"{NO
 PROGRAM = ("-m", "pointdistill_ros.nodes.comparison_node")
 KITTI = LabelSet.named("semantic-kitti")
 RELIABLE = ("-p", "input.reliability:=reliable", "-p", "input.depth:=100")
+PATIENT = ("-p", "diagnostics.teacher_silent_after:=3600.0")
+"""On a busy machine a pause may be long; it would outrank what is told of clouds."""
 
 
 class Side:
@@ -54,6 +56,15 @@ def bench(client):
     client.listen(kind, WINDOW, latched=True)
     client.listen(DiagnosticArray, "/diagnostics")
     client.kind = kind
+
+    def stamp_of(message):
+        header = getattr(message, "header", None)
+        if header is None:
+            stamp = client.fields(message)["header"]["stamp"]
+            return stamp["sec"], stamp["nanosec"]
+        return header.stamp.sec, header.stamp.nanosec
+
+    client.stamp_of = stamp_of
     client.student, client.teacher = (
         Side(client, "student", "small"),
         Side(client, "teacher", "big"),
@@ -80,8 +91,7 @@ def ready(bench, *also):
         bench.until(
             lambda side=side: (
                 values(bench, side).get("model") and values(bench, side)["publishers"] == "1"
-            ),
-            timeout=60,
+            )
         )
     for side in (bench.student, bench.teacher):
         bench.until(lambda side=side: side.clouds.get_subscription_count())
@@ -92,15 +102,9 @@ def ready(bench, *also):
         sent.append(one)
         for side in (bench.student, bench.teacher):
             side.label(one, np.zeros(1))
-        return one.header.stamp.sec
+        return one.header.stamp.sec, 0
 
-    def stamp_of(message):
-        header = getattr(message, "header", None)
-        return (
-            bench.fields(message)["header"]["stamp"]["sec"] if header is None else header.stamp.sec
-        )
-
-    bench.until_answered(publish, EACH, WINDOW, *also, stamp_of=stamp_of)
+    bench.until_answered(publish, EACH, WINDOW, *also, stamp_of=bench.stamp_of)
     return len(sent)
 
 
@@ -109,7 +113,9 @@ def test_every_cloud_of_both_is_compared_and_nobody_waits(bench, start_node, clo
     from sensor_msgs.msg import PointCloud2
 
     bench.listen(PointCloud2, DIFFERS)
-    start_node("--ros-args", *RELIABLE, "-p", "diagnostics.min_clouds:=1000", program=PROGRAM)
+    start_node(
+        *("--ros-args", *RELIABLE, *PATIENT, "-p", "diagnostics.min_clouds:=1000"), program=PROGRAM
+    )
     before = ready(bench, DIFFERS)
     random = np.random.default_rng(0)
     clouds = [cloud(200, seed=i, stamp=(100 + i, 0)) for i in range(12)]
@@ -117,7 +123,7 @@ def test_every_cloud_of_both_is_compared_and_nobody_waits(bench, start_node, clo
     taught = range(0, 12, 3)
     for sent, labels in zip(clouds, said, strict=True):
         bench.student.label(sent, labels[0])
-        bench.spin(0.01)
+    bench.until(lambda: values(bench, "student").get("received") == str(before + 12))
     for i in taught:
         bench.teacher.label(clouds[i], said[i][1])
     bench.until(lambda: len(bench.got[EACH]) == len(taught))
@@ -156,7 +162,8 @@ def test_every_cloud_of_both_is_compared_and_nobody_waits(bench, start_node, clo
 
 def test_disagreement_warns_and_ends_and_limits_can_change(bench, start_node, cloud):
     start_node(
-        *("--ros-args", *RELIABLE, "-p", "diagnostics.min_clouds:=2", "-p", "window.clouds:=4"),
+        *("--ros-args", *RELIABLE, *PATIENT),
+        *("-p", "diagnostics.min_clouds:=2", "-p", "window.clouds:=4"),
         program=PROGRAM,
     )
     ready(bench)
@@ -192,7 +199,7 @@ def test_disagreement_warns_and_ends_and_limits_can_change(bench, start_node, cl
 def test_bad_clouds_and_strangers_are_reported_and_the_next_pair_is_compared(
     bench, start_node, cloud
 ):
-    start_node("--ros-args", *RELIABLE, program=PROGRAM)
+    start_node("--ros-args", *RELIABLE, *PATIENT, program=PROGRAM)
     ready(bench)
     first, second = cloud(100, stamp=(1, 0)), cloud(100, seed=1, stamp=(1, 0))
     labels = np.zeros(100)
@@ -232,7 +239,7 @@ def test_the_lifecycle_and_its_refusals(client, start_node):
 
 def test_a_bad_override_is_one_line(start_node):
     node = start_node("--ros-args", "-p", "window.clouds:=0", program=PROGRAM)
-    assert node.process.wait(30) == 2
+    assert node.wait() == 2
     (line,) = node.log.read_text().splitlines()
     assert line.startswith("comparison_node: parameter window.clouds")
 
@@ -267,9 +274,9 @@ def test_teacher_and_comparison_may_die_and_the_student_does_not_notice(bench, s
         )
 
     def publish():
-        sent = cloud(100, stamp=(900, next(number)))
-        points.publish(sent)
-        return sent.header.stamp
+        stamp = (900, next(number))
+        points.publish(cloud(100, stamp=stamp))
+        return stamp
 
     def send():
         """One cloud, answered by the student before the next."""
@@ -277,21 +284,19 @@ def test_teacher_and_comparison_may_die_and_the_student_does_not_notice(bench, s
         publish()
         bench.until(lambda: len(bench.got[STUDENT]) == count)
 
-    bench.until(lambda: listening() and points.get_subscription_count() == 2, timeout=90)
-    bench.until_answered(publish, STUDENT)
-    bench.until_heard(send, EACH)
-    bench.spin(0.5)
-    before = len(bench.got[EACH])
-    for _ in range(3):
+    bench.until(lambda: listening() and points.get_subscription_count() == 2)
+    bench.until_answered(publish, STUDENT, EACH, stamp_of=bench.stamp_of)
+    for compared in (1, 2, 3):  # the teacher is slower, and takes the newest
         send()
-    bench.until(lambda: len(bench.got[EACH]) == before + 3)
+        bench.until(lambda n=compared: len(bench.got[EACH]) == n)
+    bench.until(lambda: bench.got[WINDOW])
     assert 0.2 < bench.fields(bench.got[WINDOW][-1])["agreement"] < 0.8
 
     teacher.kill()
     for _ in range(5):
         send()
     bench.until(lambda: status(bench, "teacher").message.startswith("no labels for over 0.5 s"))
-    assert len(bench.got[EACH]) == before + 3
+    assert len(bench.got[EACH]) == 3
 
     start_teacher()
     bench.until_heard(send, EACH)

@@ -79,7 +79,6 @@ class TestMonitor:
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(200)
 class TestNode:
     """With DDS."""
 
@@ -105,7 +104,7 @@ class TestNode:
         start_node(
             "--ros-args", *("-p", f"drift.reference:={reference}", "-p", "input.max_age:=0.0")
         )
-        bench.until(lambda: self.told(bench) is not None, timeout=90)
+        bench.until(lambda: self.told(bench) is not None)
         assert self.told(bench).message == "no cloud measured yet"
         stats = bench.got["/segmentation_node/stats"]
         stamps = iter(range(1000))
@@ -126,5 +125,5 @@ class TestNode:
 
     def test_a_missing_reference_fails_configure_and_names_the_file(self, bench, start_node):
         node = start_node("--ros-args", "-p", "drift.reference:=/nowhere/a.drift.json")
-        bench.until(lambda: "/nowhere/a.drift.json" in node.log.read_text(), timeout=90)
+        bench.until(lambda: "/nowhere/a.drift.json" in node.log.read_text())
         assert bench.state() == "unconfigured"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.nodes.conftest import PATIENCE
+
 pytest.importorskip("launch_ros", reason="ROS launch is not installed (no wheels of it exist)")
 pytestmark = pytest.mark.ros
 
@@ -39,7 +41,7 @@ def launched(name, **arguments):
         yield
     finally:
         service.shutdown()
-        thread.join(20)
+        thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
@@ -51,7 +53,7 @@ def test_the_node_runs_as_launched(client, autostart):
     arguments = {"namespace": "front", "input_topic": "/driver/points", "autostart": autostart}
     with launched("segmentation.launch.py", **arguments):
         if weights_path("student").exists():
-            client.until(lambda: client.node.count_subscribers("/driver/points"), timeout=60)
+            client.until(lambda: client.node.count_subscribers("/driver/points"))
             assert client.state(node) == "active"
         else:
             assert client.state(node) == "unconfigured"
@@ -61,7 +63,7 @@ def test_student_and_comparison_run_as_launched(client):
     arguments = {"namespace": "front", "input_topic": "/driver/points", "run_teacher": "false"}
     with launched("comparison.launch.py", **arguments):
         for topic in ("/driver/points", "/front/student/class_info", "/front/teacher/class_info"):
-            client.until(lambda topic=topic: client.node.count_subscribers(topic), timeout=60)
+            client.until(lambda topic=topic: client.node.count_subscribers(topic))
         assert client.state("/front/student") == client.state("/front/comparison_node") == "active"
 
 
@@ -84,7 +86,7 @@ def test_several_lidars_run_as_launched(client, mode):
     arguments = {"lidars": lidars, "mode": mode, "namespace": "car"}
     with launched("multi_lidar.launch.py", **arguments):
         for topic in ("/car/roof/points", "/rear_points"):
-            client.until(lambda t=topic: client.node.count_subscribers(t), timeout=60)
+            client.until(lambda t=topic: client.node.count_subscribers(t))
         for node in ("/car/roof/segmentation_node", "/back/segmentation_node"):
             assert client.state(node) == "active"
 
@@ -92,7 +94,7 @@ def test_several_lidars_run_as_launched(client, mode):
 def test_autoware_gets_its_topics_as_launched(client):
     with launched("autoware.launch.py"):
         topic = "/sensing/lidar/concatenated/pointcloud"
-        client.until(lambda: client.node.count_subscribers(topic), timeout=60)
+        client.until(lambda: client.node.count_subscribers(topic))
         assert client.state("/perception/ptv3") == "active"
         for name in ("segmented", "filtered", "visualization"):
             assert client.node.count_publishers(f"/perception/ptv3/{name}/pointcloud")
@@ -108,9 +110,9 @@ def test_nav2_leads_the_node_as_launched(client, manager):
             pytest.skip("nav2_lifecycle_manager is not installed")
     with launched("nav2.launch.py", lifecycle_manager=manager):
         if manager == "true":
-            client.until(lambda: client.node.count_subscribers("/points"), timeout=60)
+            client.until(lambda: client.node.count_subscribers("/points"))
             assert client.state("/segmentation_node") == "active"
         else:
             topic = "/segmentation_node/transition_event"
-            client.until(lambda: client.node.count_publishers(topic), timeout=60)
+            client.until(lambda: client.node.count_publishers(topic))
             assert client.state("/segmentation_node") == "unconfigured"

@@ -98,9 +98,11 @@ def test_parameters_of_others_change_nothing():
 def declared(tmp_path):
     """Declare the parameters in a node that a file was given to."""
     import rclpy
+    from rclpy.signals import SignalHandlerOptions
 
     context = rclpy.Context()
-    rclpy.init(context=context)
+    # handlers of ROS would outlive the context, and Ctrl-C would not end pytest any more
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     nodes = []
 
     def start(text):

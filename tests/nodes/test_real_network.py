@@ -37,7 +37,7 @@ def test_the_node_says_what_the_library_says(client, start_node, cloud, weights)
     node = start_node(*options(weights, "torch"), "-p", "input.max_age:=0.0", program=PROGRAM)
     client.listen(PointCloud2, f"{NODE}/labeled_points")
     points = client.publisher()
-    client.until(points.get_subscription_count, timeout=60)
+    client.until(points.get_subscription_count)
     client.until_answered(client.probe(points), f"{NODE}/labeled_points", pause=5.0)
     sent = cloud(3000, height=10)
     points.publish(sent)
@@ -77,7 +77,7 @@ def test_load_is_shed_to_keep_a_limit_that_may_change(client, start_node, cloud,
     client.listen(msg.SegmentationStats, stats)
     client.listen(DiagnosticArray, "/diagnostics")
     points = client.publisher()
-    client.until(points.get_subscription_count, timeout=60)
+    client.until(points.get_subscription_count)
 
     def label(seed):
         """What was told of a cloud; it is sent again where nothing is, for then it was skipped."""
@@ -85,7 +85,8 @@ def test_load_is_shed_to_keep_a_limit_that_may_change(client, start_node, cloud,
         return client.got[stats][-1]
 
     def timing():
-        statuses = [s for a in client.got["/diagnostics"][-1:] for s in a.status]
+        client.until(lambda: client.got["/diagnostics"])
+        statuses = client.got["/diagnostics"][-1].status
         return next(s for s in statuses if s.name.endswith(": timing"))
 
     def told():
@@ -119,6 +120,6 @@ def test_a_missing_checkpoint_is_named(client, start_node, tmp_path):
         "--ros-args", "-p", f"model.path:={tmp_path}/none.safetensors", program=PROGRAM
     )
     complaint = f"cannot load model {tmp_path}/none.safetensors"
-    client.until(lambda: complaint in node.log.read_text(), timeout=60)
+    client.until(lambda: complaint in node.log.read_text())
     assert client.state() == "unconfigured"
     assert node.interrupt() == 0

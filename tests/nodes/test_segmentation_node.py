@@ -14,6 +14,8 @@ NODE = "/segmentation_node"
 LABELS, STATS, INFO = f"{NODE}/labeled_points", f"{NODE}/stats", f"{NODE}/class_info"
 AGELESS = ("--ros-args", "-p", "input.max_age:=0.0")
 """On a busy machine a cloud may wait for long."""
+RELIABLE = ("-p", "input.reliability:=reliable", "-p", "input.depth:=40")
+"""Where every cloud must be in a counter."""
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def bench(client, msg):
 
 def ready(bench):
     """Wait until clouds come back with labels and figures; what was counted by then."""
-    bench.until(lambda: values(bench, "input").get("publishers") == "1", timeout=60)
+    bench.until(lambda: values(bench, "input").get("publishers") == "1")
     bench.until(lambda: bench.points.get_subscription_count() and bench.got[INFO])
     last = []
 
@@ -54,6 +56,11 @@ def counts(stats, before=(0, 0, 0)):
     """Clouds received, processed and dropped, less those before."""
     now = stats.received, stats.processed, stats.dropped
     return tuple(new - old for new, old in zip(now, before, strict=True))
+
+
+def dropped(bench):
+    """Clouds, by the newest diagnostics."""
+    return sum(int(n) for name, n in values(bench, "timing").items() if name.startswith("dropped"))
 
 
 def status(bench, part):
@@ -88,8 +95,10 @@ def test_labels_arrive_with_the_inputs_header_shape_and_count(
     start_node(*AGELESS)
     before = ready(bench)
     sent = cloud(points, height=height, frame="roof/lidar", stamp=(1_600_000_000, 123_456_789))
+    began = time.monotonic()
     bench.points.publish(sent)
     bench.until(lambda: bench.got[LABELS] and bench.got[STATS])
+    passed = time.monotonic() - began
     (labelled,), (stats,) = bench.got[LABELS], bench.got[STATS]
     assert labelled.header == sent.header
     assert stats.header == sent.header
@@ -98,7 +107,7 @@ def test_labels_arrive_with_the_inputs_header_shape_and_count(
     np.testing.assert_array_equal(class_ids(labelled), above_or_below(sent))
     assert (stats.points, stats.valid_points, stats.voxels) == (points, points, 7)
     assert counts(stats, before) == (1, 1, 0)
-    assert 0 <= stats.age_ms < 5000, "stamps of 2020 must count from the reception"
+    assert 0 <= stats.age_ms < 1e3 * passed, "stamps of 2020 must count from the reception"
 
 
 def test_points_without_return_are_unlabelled_and_the_statistics_leave_them_out(
@@ -122,68 +131,75 @@ def test_points_without_return_are_unlabelled_and_the_statistics_leave_them_out(
     assert np.isnan(stats.drift_score)
 
 
-def test_overload_drops_old_clouds_and_counts_them_exactly(bench, start_node, cloud):
-    """40 clouds at 40 Hz into a network of 10 Hz, reliable so that DDS itself loses none."""
+def test_overload_drops_old_clouds_and_counts_them_exactly(bench, start_node, cloud, hold):
+    """40 clouds while one is in work, reliable so that DDS itself loses none."""
     start_node(
         *("--ros-args", "-p", "input.reliability:=reliable", "-p", "input.depth:=40"),
-        *("-p", "input.max_age:=0.0"),
-        FAKE_MILLISECONDS="100",
+        *("-p", "input.max_age:=0.0", "-p", "diagnostics.silent_after:=3600.0"),
+        *("-p", "diagnostics.warn_age:=3600.0", "-p", "diagnostics.error_age:=3600.0"),
+        **hold.env,
     )
     before = ready(bench)
-    sent = []
-    for number in range(40):
-        sent.append(cloud(100 + number))
-        bench.points.publish(sent[-1])
-        bench.spin(0.025)
-    last = sent[-1].header.stamp
-    bench.until(lambda: bench.got[STATS] and bench.got[STATS][-1].header.stamp == last)
-    stats = bench.got[STATS]
-    received, processed, dropped = counts(stats[-1], before)
-    assert (received, received - processed) == (40, dropped)
-    assert processed == len(stats) == len(bench.got[LABELS])
-    assert 5 <= len(stats) <= 25
-    for one in stats:
-        assert one.received - one.processed - one.dropped in (0, 1)
-    ages, slowest = [one.age_ms for one in stats], max(one.total_ms for one in stats)
-    assert np.median(ages[len(ages) // 2 :]) < 4 * slowest, "a queue has built up"
-    stamps = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in bench.got[LABELS]]
-    assert stamps == sorted(stamps)
-    bench.until(lambda: status(bench, "timing").level == b"\x01")
-    bench.until(lambda: values(bench, "timing")["processed"] == str(stats[-1].processed))
-    assert values(bench, "timing")["dropped: overwritten"] == str(stats[-1].dropped)
+    hold.close()
+    sent = [cloud(100 + number) for number in range(40)]
+    bench.points.publish(sent[0])
+    bench.until(hold.has_one)
+    for one in sent[1:]:
+        bench.points.publish(one)
+    bench.until(lambda: values(bench, "timing")["received"] == str(before[0] + 40))
+    slow = "slower than the sensor: old clouds are dropped"
+    bench.until(lambda: status(bench, "timing").message == slow)
+    assert status(bench, "timing").level == b"\x01"
+    hold.open()
+    bench.until(lambda: len(bench.got[LABELS]) == len(bench.got[STATS]) == 2)
+    first, last = bench.got[STATS]
+    assert [one.header for one in (first, last)] == [sent[0].header, sent[-1].header]
+    assert [one.header for one in bench.got[LABELS]] == [sent[0].header, sent[-1].header]
+    assert counts(first, before) == (40, 1, 38), "the newest waits"
+    assert counts(last, before) == (40, 2, 38)
+    bench.until(lambda: values(bench, "timing")["processed"] == str(last.processed))
+    assert values(bench, "timing")["dropped: overwritten"] == str(last.dropped)
 
 
 def test_stale_clouds_are_dropped_and_counted(bench, start_node, cloud):
-    start_node("--ros-args", "-p", "input.max_age:=4.0")
+    start_node("--ros-args", "-p", "input.max_age:=2.0", "-p", "input.reliability:=reliable")
     before = ready(bench)
-    old = divmod(time.time_ns() - 8_000_000_000, 1_000_000_000)
+    old = divmod(time.time_ns() - 2_500_000_000, 1_000_000_000)
     bench.points.publish(cloud(100, stamp=old))
-    bench.spin(0.2)
-    bench.points.publish(cloud(200))
-    bench.until(lambda: bench.got[STATS])
+    bench.until(lambda: dropped(bench) == before[2] + 1)
+    assert int(values(bench, "timing")["dropped: stale"]) > 0
+    # on a busy machine a new one may be too old itself
+    times = bench.until_heard(lambda: bench.points.publish(cloud(200)), STATS, LABELS, pause=15.0)
     (stats,) = bench.got[STATS]
-    assert (stats.points, *counts(stats, before)) == (200, 2, 1, 1)
+    assert (stats.points, *counts(stats, before)) == (200, 1 + times, 1, times)
 
 
 def test_a_bad_cloud_is_reported_and_the_next_good_one_works(bench, start_node, cloud):
     # on a busy machine a second passes between two clouds, and silence would outrank a bad cloud
-    start_node(*AGELESS, "-p", "diagnostics.silent_after:=3600.0")
+    start_node(*AGELESS, "-p", "diagnostics.silent_after:=3600.0", *RELIABLE)
     before = ready(bench)
     bad = cloud(100)
     bad.fields = [field for field in bad.fields if field.name != "z"]
-    bench.points.publish(bad)
-    bench.until(lambda: "'z'" in status(bench, "input").message)
-    assert status(bench, "input").level == b"\x01"
+
+    def told(publish, reason):
+        """Send until the reason is told, and until each one that was sent is counted."""
+        nonlocal sent
+        times = bench.until_told(publish, lambda: reason in status(bench, "input").message)
+        # two in a row are a warning; a reason that was missed twice may have become an error
+        assert sent + times > 2 or status(bench, "input").level == b"\x01"
+        sent += times
+        bench.until(lambda: values(bench, "timing")["dropped: invalid"] == str(sent))
+
+    sent = 0
+    told(lambda: bench.points.publish(bad), "'z'")
     short = cloud(100)
     short.data = short.data[:-1]
-    bench.points.publish(short)
-    bench.until(lambda: "1599" in status(bench, "input").message)
+    told(lambda: bench.points.publish(short), "1599")
     assert not bench.got[LABELS]
     bench.points.publish(cloud(50))
     bench.until(lambda: bench.got[STATS])
     (stats,) = bench.got[STATS]
-    assert (stats.points, *counts(stats, before)) == (50, 3, 1, 2)
-    bench.until(lambda: values(bench, "timing")["dropped: invalid"] == "2")
+    assert (stats.points, *counts(stats, before)) == (50, sent + 1, 1, sent)
 
 
 def test_how_often_bad_clouds_are_logged_changes_live(bench, start_node, cloud):
@@ -197,6 +213,8 @@ def test_how_often_bad_clouds_are_logged_changes_live(bench, start_node, cloud):
         for number in range(before + 1, before + 1 + count):
             bench.points.publish(bad)
             bench.until(lambda n=number: values(bench, "timing")["dropped: invalid"] == str(n))
+        # it is logged after it was counted, and before the next cloud is labelled
+        bench.until_heard(lambda: bench.points.publish(cloud(10)), LABELS)
         return node.log.read_text().count("bad cloud: ")
 
     assert refuse(3) == 1
@@ -211,8 +229,10 @@ def test_intensities_of_another_scale_are_diagnosed(bench, start_node, cloud):
     ready(bench)
     sent = cloud(200)
     np.frombuffer(sent.data, np.float32).reshape(200, 4)[:, 3] *= 1000
-    bench.points.publish(sent)
-    bench.until(lambda: status(bench, "input").message == "intensity above 1")
+    doubt = "intensity above 1"  # a silence would outrank it
+    bench.until_told(
+        lambda: bench.points.publish(sent), lambda: status(bench, "input").message == doubt
+    )
     assert status(bench, "input").level == b"\x01"
 
 
@@ -249,10 +269,17 @@ def test_visualization_is_made_only_when_someone_looks(bench, start_node, cloud,
 def test_parameters_change_live_and_bad_sets_are_refused_whole(bench, start_node, cloud):
     start_node()
     ready(bench)
-    assert bench.set_parameters(output__layout="append", input__max_age=5.0) == (True, "")
-    old = divmod(time.time_ns() - 2_000_000_000, 1_000_000_000)
-    bench.points.publish(cloud(10, stamp=old))
-    bench.until(lambda: bench.got[LABELS])
+    assert bench.set_parameters(output__layout="append", input__max_age=8.0) == (True, "")
+
+    def label(points, behind=0.0):
+        """A cloud that was ``behind`` seconds old when it was sent, labelled."""
+        stamp = divmod(time.time_ns() - round(1e9 * behind), 1_000_000_000)
+        bench.until_heard(
+            lambda: bench.points.publish(cloud(points, stamp=stamp)), LABELS, pause=15.0
+        )
+        assert bench.got[LABELS][-1].width == points
+
+    label(10, behind=2.0)
     names = [field.name for field in bench.got[LABELS][-1].fields]
     assert names == ["x", "y", "z", "intensity", "class_id", "probability", "entropy"]
 
@@ -273,8 +300,7 @@ def test_parameters_change_live_and_bad_sets_are_refused_whole(bench, start_node
         successful, text = bench.set_parameters(**changes)
         assert not successful
         assert reason in text
-    bench.points.publish(cloud(20))
-    bench.until(lambda: len(bench.got[LABELS]) == 2)
+    label(20)
     assert len(bench.got[LABELS][-1].fields) == 7, "a refused set must change nothing"
 
 
@@ -310,16 +336,15 @@ def test_a_best_effort_publisher_and_a_reliable_input_are_diagnosed(bench, start
     bench.node.destroy_publisher(driver)
 
 
-@pytest.mark.parametrize("busy", ["0", "400"])
-def test_interrupt_ends_with_code_0_and_no_traceback(bench, start_node, cloud, busy):
-    node = start_node(FAKE_MILLISECONDS=busy)
+@pytest.mark.parametrize("busy", [False, True])
+def test_interrupt_ends_with_code_0_and_no_traceback(bench, start_node, cloud, hold, busy):
+    """Even where the cloud in work never ends."""
+    node = start_node(**hold.env)
     ready(bench)
-    for _ in range(3):
-        bench.points.publish(cloud(1000))
-        bench.spin(0.05)
-    began = time.monotonic()
+    if busy:
+        hold.close()
+        bench.until_told(lambda: bench.points.publish(cloud(1000)), hold.has_one)
     assert node.interrupt() == 0, node.log.read_text()
-    assert time.monotonic() - began < 3.0
     assert "Traceback" not in node.log.read_text()
     assert "ERROR" not in node.log.read_text()
 
@@ -337,7 +362,7 @@ def test_interrupt_ends_with_code_0_and_no_traceback(bench, start_node, cloud, b
 )
 def test_bad_overrides_are_one_line_and_exit_code_2(client, start_node, override, complaint):
     node = start_node("--ros-args", "-p", override)
-    assert node.process.wait(15) == 2
+    assert node.wait() == 2
     lines = node.log.read_text().splitlines()
     assert len(lines) == 1, lines
     assert lines[0].startswith("segmentation_node: ")

@@ -27,6 +27,7 @@ def node(client, fake_segmenter, monkeypatch):
     module = stand_in({("base_link", "lidar"): (rolled, (0.0, 0.0, 3.0))})
     monkeypatch.setitem(sys.modules, "tf2_ros", module)
     settings = {"autostart": False, "input.target_frame": "base_link", "input.max_age": 0.0}
+    settings |= {"input.reliability": "reliable", "input.depth": 40}
     node = SegmentationNode(
         fake_segmenter(),
         context=client.context,
@@ -64,12 +65,18 @@ def test_the_network_sees_the_target_frame_and_the_output_keeps_its_own(client, 
     np.testing.assert_array_equal(decode(labelled).xyz, decode(given).xyz)
     assert labelled.header == given.header
 
-    points.publish(cloud(10, frame="elsewhere"))
-
     def told():
         return [s.message for a in client.got["/diagnostics"] for s in a.status]
 
-    client.until(lambda: any("no transform elsewhere → base_link" in text for text in told()))
-    assert node.counters.invalid == 1
+    client.until(lambda: not node.counters.in_flight)  # counted after the labels went out
+    before = node.counters
+    times = client.until_told(  # a silence would outrank it
+        lambda: points.publish(cloud(10, frame="elsewhere")),
+        lambda: any("no transform elsewhere → base_link" in text for text in told()),
+    )
+    client.until(lambda: node.counters.received == before.received + times)
+    client.until(lambda: not node.counters.in_flight)
+    assert node.counters.invalid > 0
+    assert node.counters.processed == before.processed
     points.publish(given)
     client.until(lambda: len(client.got[LABELS]) == 2)

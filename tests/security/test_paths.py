@@ -149,13 +149,14 @@ def test_configure_fails_with_the_reason_and_the_node_lives(tmp_path, make, capf
     rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed")
     from rclpy.lifecycle import TransitionCallbackReturn
     from rclpy.parameter import Parameter
+    from rclpy.signals import SignalHandlerOptions
 
     from pointdistill_ros.nodes.segmentation_node import SegmentationNode
 
     path = tmp_path / "a.safetensors"
     make(path)
     context = rclpy.Context()
-    rclpy.init(context=context)
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     try:
         given = {"autostart": False, "model.path": str(path)}
         overrides = [Parameter(name, value=value) for name, value in given.items()]
