@@ -179,6 +179,7 @@ class Client:
                 ),
             ):
                 break
+            pause *= 1.5  # a busy machine may need longer than that for every answer
         answered = len(self.got[topics[0]])
         for topic in topics:
             self.got[topic].clear()
