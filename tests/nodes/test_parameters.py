@@ -101,7 +101,7 @@ def declared(tmp_path):
     from rclpy.signals import SignalHandlerOptions
 
     context = rclpy.Context()
-    # handlers of ROS would outlive the context, and Ctrl-C would not end pytest any more
+    # handlers of ROS would outlive the context in this process
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
     nodes = []
 
