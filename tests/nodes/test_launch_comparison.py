@@ -14,8 +14,8 @@ pytest.importorskip("lifecycle_msgs", reason="ROS messages are not installed")
 ROOT = Path(__file__).resolve().parents[2]
 launch = runpy.run_path(str(Path(__file__).with_name("launch_stand_in.py")))["launch"]
 OUTPUTS = {
-    "student": ["labeled_points", "visualization", "stats", "class_info"],
-    "teacher": ["labeled_points", "visualization", "stats", "class_info"],
+    "student": ["labeled_points", "visualization", "stats", "class_info", "legend"],
+    "teacher": ["labeled_points", "visualization", "stats", "class_info", "legend"],
     "comparison_node": ["comparison", "comparison_window", "disagreement", "summary"],
 }
 
@@ -141,6 +141,7 @@ def test_rviz_shows_labels_disagreement_and_latency(compare):
     shown = {d["Topic"]["Value"] for d in displays if "Topic" in d and d["Enabled"]}
     assert shown == {
         "student/visualization",
+        "student/legend",
         "comparison_node/disagreement",
         "comparison_node/summary",
     }

@@ -310,4 +310,4 @@ def test_rviz_shows_what_the_node_publishes(start):
     topics = [
         d["Topic"]["Value"] for d in layout["Visualization Manager"]["Displays"] if "Topic" in d
     ]
-    assert topics == ["segmentation_node/visualization"]
+    assert topics == ["segmentation_node/visualization", "segmentation_node/legend"]

@@ -87,8 +87,8 @@ class DistillationLoss:
             aims = Aims.of(soft, batch, None if soft.alone else answer, logits)
             weights = aims.weights(self.config, batch, self.shares, self.members)
             if self.weights["soft_targets"] and aims.any:
-                # A mean over the voxels that have scores would let the few of a batch that is mostly
-                # simulated drown the labels of the rest.
+                # A mean over the voxels that have scores would let the few of a batch that is
+                # mostly simulated drown the labels of the rest.
                 share = (weights > 0).float().mean()
                 terms["soft_targets"] = share * soft_target_loss(
                     logits, aims.logits, soft.temperature, weights=weights
