@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
-import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -46,10 +44,10 @@ from pointdistill_ros.evaluation.motion.ego_motion import AUTO
 from pointdistill_ros.evaluation.progress import Bar, progress
 from pointdistill_ros.io.atomic import atomic_path
 from pointdistill_ros.segmenter import Segmenter
-from training.ablations.child import environment, wait
 from training.adapt_agreement import Held, agreement, facts, part
 from training.adapt_recipe import adapted_recipe, left_out
 from training.auto_label import REFERENCE, LabelPlan, auto_label
+from training.child_process import run_child
 from training.distillation.config import DistillConfig
 from training.interrupt import Interrupted, InterruptGuard
 from training.labelling import entries, interruptible, networks
@@ -158,13 +156,7 @@ def _train(args: argparse.Namespace, recipe: DistillConfig, initial: Path) -> Pa
     command = [sys.executable, *map(str, words)]
     print(f"$ {shlex.join(['python', *command[1:]])}", flush=True)
     with InterruptGuard() as guard:
-        child = subprocess.Popen(command, env=environment(os.environ))
-        try:
-            code = wait(child, guard)
-        finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
+        code = run_child(command, guard)
         if guard.received:
             raise Interrupted(guard.received)
     if code:

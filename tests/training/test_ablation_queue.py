@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from pointdistill_ros.errors import ConfigError
-from training import distill_student, train_student
+from training import child_process, distill_student, train_student
 from training.ablations import child
-from training.ablations.child import CellError, command, environment, train
+from training.ablations.child import CellError, command, train
 from training.ablations.queue import work_off
 from training.ablations.shard import take_gpu
 from training.ablations.steps import step_cost
+from training.child_process import environment
 from training.command import _parser, _setting
 from training.interrupt import Interrupted, InterruptGuard
 
@@ -170,7 +171,7 @@ def run_of(tmp_path, monkeypatch):
         cell = fake_cells(tmp_path)[0]
         words = ["sh", "-c", script, "sh", str(cell.folder)]
         monkeypatch.setattr(child, "command", lambda *_: words)
-        monkeypatch.setattr(child, "POLL", 0.01)
+        monkeypatch.setattr(child_process, "POLL", 0.01)
         with cell.claimed() as claim:
             train(cell, claim, None, tmp_path, guard)
         return cell
